@@ -4,13 +4,56 @@ Each subcommand imports its code when it runs, so that `nerite --help` answers a
 """
 
 import argparse
+import math
 import sys
+from pathlib import Path
+from typing import Any
+
+SETTINGS = ("negative_prompt", "seed", "steps", "guidance_scale", "scheduler")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status of `nerite ARGUMENTS`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["serve"]:
+        # The server's many options are not ours to list: launch.py makes them from the settings.
+        return _serve(arguments[1:])
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        print(f"nerite {_version()}")
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 0
+    result: int = options.run(options)
+    return result
 
 
 def _serve(arguments: list[str]) -> int:
     from nerite.launch import main as serve
 
     return serve(arguments)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from nerite.generate import run
+
+    settings: dict[str, Any] = {"prompt": options.prompt}
+    settings |= {name: getattr(options, name) for name in SETTINGS}
+    if options.size is not None:
+        settings["width"], settings["height"] = options.size
+    if options.n > 1:
+        settings["num_images"] = options.n
+    given = {name: value for name, value in settings.items() if value is not None}
+    return run(options.url, options.model, given, options.output)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from nerite.demo import PROMPT, Wishes, run
+
+    prompt = PROMPT if options.prompt is None else options.prompt
+    return run(Wishes(prompt, options.output, options.once, options.http_port))
 
 
 def _version() -> str:
@@ -28,21 +71,67 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve a model repository, or the painter", add_help=False)
+    _add_generate(commands.add_parser("generate", help="paint a picture with a running server"))
+    _add_demo(commands.add_parser("demo", help="start a server, paint a picture, go on serving"))
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["serve"]:
-        # The server's many options are not ours to list: launch.py makes them from the settings.
-        return _serve(arguments[1:])
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.version:
-        print(f"nerite {_version()}")
-        return 0
-    if options.command is None:
-        parser.print_help()
-        return 0
-    result: int = options.run(options)
-    return result
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Paint a picture with a running server; what is not said, it decides."
+    parser.set_defaults(run=_generate)
+    add = parser.add_argument
+    add("prompt", help="what to paint, in a sentence")
+    add("-o", "--output", type=Path, metavar="FILE", help="a .png file (default: from the prompt)")
+    add("--seed", type=_seed, help="a number; the same one paints the same picture again")
+    add("--steps", type=int, help="denoising steps")
+    add("--size", type=_size, metavar="WxH", help="in pixels, as 128x192; one number is a square")
+    add("--n", type=_count, default=1, metavar="N", help="how many pictures (default: 1)")
+    add("--negative-prompt", metavar="TEXT", help="what to keep away from")
+    add("--guidance-scale", type=_finite, metavar="X", help="how closely to follow the prompt")
+    add("--scheduler", metavar="NAME", help="the sampler, as ddim or euler")
+    add("--model", metavar="NAME", help="default: the server's only painting model")
+    add("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Start a server with the painter, paint a picture, go on serving."
+    parser.set_defaults(run=_demo)
+    add = parser.add_argument
+    add("--prompt", metavar="TEXT", help="what to paint")
+    add("--output", type=Path, default=Path("nerite-demo.png"), metavar="FILE", help="%(default)s")
+    add("--once", action="store_true", help="stop after the picture")
+    add("--http-port", type=int, metavar="PORT", help="8000, or a free port where it is taken")
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 128x192") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not -(2**63) <= seed < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} does not fit into 64 bits")
+    return seed
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return number

@@ -1,0 +1,205 @@
+"""`nerite demo`: from nothing to a picture, through a real server and its own HTTP port.
+
+The server is a child process, `python -m nerite serve`: what the demo shows is what a user gets.
+"""
+
+import contextlib
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from nerite.generate import GenerateError, Painting, Spinner, paint, save
+
+PROMPT = "a red house in the snow at night"
+SEED = 7  # the same picture for everybody who follows the README
+_START_SECONDS = 120.0
+_STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    prompt: str
+    output: Path
+    once: bool
+    http_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    http: int
+    grpc: int
+    metrics: int
+
+
+def run(wishes: Wishes) -> int:
+    """Serve, paint, tell; the exit status."""
+    try:
+        with _signals_as_interrupt(), tempfile.TemporaryFile() as log:
+            return _run(wishes, log)
+    except GenerateError as error:
+        print(f"nerite demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(wishes: Wishes, log: IO[bytes]) -> int:
+    ports = _ports(wishes.http_port)
+    url = f"http://127.0.0.1:{ports.http}"
+    began = time.perf_counter()
+    with _server(ports, log) as server:
+        with Spinner("starting the server"):
+            _wait_until_ready(server, ports.http, log)
+        started = time.perf_counter() - began
+        print(f"The server was ready in {started:.1f} s, at {url}")
+        with Spinner("painting"):
+            painting = paint(url, "painter", {"prompt": wishes.prompt, "seed": SEED})
+        _tell(painting, save(painting, wishes.output)[0])
+        if not wishes.once:
+            print(_next_things(ports), flush=True)
+            return _serve_on(server, log)
+    return 0
+
+
+def _tell(painting: Painting, path: Path) -> None:
+    height, width = painting.pixels.shape[1:3]
+    prompt = painting.settings["prompt"]
+    print(f'Painted "{prompt}" ({width}x{height}) in {painting.seconds:.2f} s:')
+    print(f"  {path.resolve()}", flush=True)
+
+
+def _serve_on(server: subprocess.Popen[bytes], log: IO[bytes]) -> int:
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        return 0
+    raise GenerateError(f"the server has stopped.{_tail(log)}")
+
+
+def _next_things(ports: _Ports) -> str:
+    address = f"127.0.0.1:{ports.http}"
+    url = "" if ports.http == 8000 else f" --url {address}"
+    body = (
+        '{"inputs": [{"name": "prompt", "shape": [1], "datatype": "BYTES",'
+        ' "data": ["a blue sailboat at sunset"]}],'
+        ' "outputs": [{"name": "generated_image", "parameters": {"binary_data": true}}]}'
+    )
+    return f"""
+It goes on serving until Ctrl-C. In another terminal, try:
+
+  {sys.executable} -m nerite generate "a yellow balloon over a meadow at dawn"{url}
+
+  # curl: the last 49152 bytes of the answer are the pixels
+  (printf 'P6 128 128 255\\n'; curl -s {address}/v2/models/painter/infer \\
+     -d '{body}' \\
+     | tail -c 49152) > sailboat.ppm
+
+  # Python, with any Triton client
+  import numpy, tritonclient.grpc as triton
+  prompt = triton.InferInput("prompt", [1], "BYTES")
+  prompt.set_data_from_numpy(numpy.array([b"a white lighthouse by the sea"], dtype=object))
+  answer = triton.InferenceServerClient("127.0.0.1:{ports.grpc}").infer("painter", [prompt])
+  answer.as_numpy("generated_image")                  # uint8, [128, 128, 3]
+
+  http://{address}/v2/models/painter   describes the model; \
+http://127.0.0.1:{ports.metrics}/metrics counts
+"""
+
+
+@contextlib.contextmanager
+def _server(ports: _Ports, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "nerite", "serve"]
+    for name in ("http", "grpc", "metrics"):
+        command += [f"--{name}-port", str(getattr(ports, name))]
+    # In its own session, so that Ctrl-C reaches only us and we stop the server in order.
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield server
+    finally:
+        server.terminate()
+        try:
+            server.wait(_STOP_SECONDS)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            server.kill()
+            server.wait()
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise GenerateError(f"the server did not start.{_tail(log)}")
+        if _ready(port):
+            return
+        time.sleep(0.05)
+    raise GenerateError(f"the server was not ready after {_START_SECONDS:.0f} s.{_tail(log)}")
+
+
+def _ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return "".join(f"\n  {line}" for line in (["It said:", *lines[-12:]] if lines else []))
+
+
+def _ports(http_port: int | None) -> _Ports:
+    """Triton's ports, or free ones where something listens there already."""
+    taken = {http_port}
+    ports = []
+    for preferred in (8000, 8001, 8002):
+        port = preferred if preferred not in taken and _free(preferred) else _any_free()
+        ports.append(port)
+        taken.add(port)
+    return _Ports(http_port or ports[0], ports[1], ports[2])
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        # Without it a port whose last user has just left counts as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: the server is stopped, the status is 0."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
