@@ -4,8 +4,11 @@ Each subcommand imports its code when it runs, so that `nerite --help` answers a
 """
 
 import argparse
+import contextlib
 import math
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(arguments: list[str]) -> int:
-    from nerite.launch import main as serve
+    with _quiet_grpc():
+        from nerite.launch import main as serve
 
     return serve(arguments)
+
+
+@contextlib.contextmanager
+def _quiet_grpc() -> Iterator[None]:
+    """gRPC reads these when it is imported, and only then; workers must not inherit them.
+
+    Its fork handlers would complain of every worker we spawn, and it would print a taken port in
+    its own words beside ours.
+    """
+    wanted = {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "NONE"}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def _generate(options: argparse.Namespace) -> int:

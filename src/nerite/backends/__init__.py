@@ -1,0 +1,1 @@
+"""Floor 1: what runs. Heavy imports happen inside `load`."""

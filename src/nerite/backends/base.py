@@ -1,0 +1,80 @@
+"""Backend: code that executes Calls for one loaded model copy, and the table of their names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from nerite.core.call import Call
+
+# Triton's model configuration in its JSON form: snake_case names, numbers as numbers.
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that a backend is told of the copy it is to load.
+
+    folder: the model's folder, the parent of its version folders.
+    device: "cpu" or "cuda"; device_id: which of those.
+    """
+
+    name: str
+    version: int
+    folder: Path
+    instance: str
+    device: str
+    device_id: int
+    config: Config
+
+    @property
+    def version_folder(self) -> Path:
+        return self.folder / str(self.version)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The config's `parameters`, without those set to an empty string."""
+        entries = self.config.get("parameters", {})
+        values = {name: entry.get("string_value", "") for name, entry in entries.items()}
+        return {name: value for name, value in values.items() if value != ""}
+
+
+class Backend(Protocol):
+    """Answers come by `call.send` and `call.fail`, now or later, from any thread."""
+
+    def load(self, spec: ModelSpec) -> Config:
+        """Load the model; the config with what the backend could complete."""
+        ...
+
+    def execute(self, calls: list[Call]) -> None:
+        """Start on these calls; returns when more can be taken."""
+        ...
+
+    def unload(self) -> None: ...
+
+
+_BACKENDS = {
+    "diffusion": "nerite.backends.diffusion:DiffusionBackend",
+    "python": "nerite.backends.python.user_model:PythonBackend",
+}
+_GROUP = "nerite.backends"  # third parties' backends, as entry points
+
+
+def backend_names() -> list[str]:
+    return sorted({*_BACKENDS, *(entry.name for entry in entry_points(group=_GROUP))})
+
+
+def open_backend(name: str) -> Backend:
+    """A fresh backend object by its Triton name; KeyError when there is none."""
+    target = _BACKENDS.get(name)
+    if target is not None:
+        module, attribute = target.split(":")
+        return cast(Backend, getattr(importlib.import_module(module), attribute)())
+    for entry in entry_points(group=_GROUP):
+        if entry.name == name:
+            return cast(Backend, entry.load()())
+    raise KeyError(name)

@@ -1,0 +1,293 @@
+"""The diffusion backend: Request to Params, the engine's events to answers.
+
+The only file that knows both worlds. The engine paints in its own thread; answers are put
+together in another, so that encoding a PNG never holds a denoising step.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nerite.backends.base import Config, ModelSpec
+from nerite.core.call import Call
+from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.request import Request, Response
+from nerite.core.tensor import Tensor
+from nerite.diffusion import (
+    Aborted,
+    Engine,
+    EngineClosed,
+    InvalidParams,
+    Limits,
+    Painted,
+    Params,
+    Ticket,
+    find_model_folder,
+    open_pipeline,
+)
+
+# The inputs of a model whose config declares none, and what each is called in Params.
+_INPUTS = {
+    "prompt": "TYPE_STRING",
+    "negative_prompt": "TYPE_STRING",
+    "seed": "TYPE_INT64",
+    "steps": "TYPE_INT32",
+    "guidance_scale": "TYPE_FP32",
+    "width": "TYPE_INT32",
+    "height": "TYPE_INT32",
+    "num_images": "TYPE_INT32",
+    "scheduler": "TYPE_STRING",
+}
+_IMAGE, _SEED = "generated_image", "seed"
+_OUTPUTS = {_IMAGE: ("TYPE_UINT8", [-1, -1, 3]), _SEED: ("TYPE_INT64", [1])}
+_MAX_RUNNING = 8
+_SEEDS = 1 << 32  # a seed's low 32 bits are all that count
+
+# A config's parameters, the field of Params each sets by default, and how to read it.
+_DEFAULTS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "steps": ("steps", int),
+    "guidance_scale": ("guidance_scale", float),
+    "scheduler": ("scheduler", str),
+    "image_height": ("height", int),
+    "image_width": ("width", int),
+    "seed": ("seed", int),
+}
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """Which of a config's tensors carry the prompt and the picture."""
+
+    prompt: str
+    image: str
+    image_is_text: bool
+
+
+class DiffusionBackend:
+    """One engine for one model folder."""
+
+    def __init__(self) -> None:
+        self._answers = ThreadPoolExecutor(1, thread_name_prefix="diffusion-answers")
+
+    def load(self, spec: ModelSpec) -> Config:
+        folder = find_model_folder(spec.version_folder)
+        device = "cpu" if spec.device == "cpu" else f"{spec.device}:{spec.device_id}"
+        threads = _number(spec.parameters, "intra_op_thread_count", int)
+        pipeline = open_pipeline(folder, device=device, threads=threads)
+        images = _number(spec.parameters, "max_running_images", int) or _MAX_RUNNING
+        config = _complete(spec.config)
+        self._roles = _roles(config)
+        self._batches = config.get("max_batch_size", 0) > 0
+        self._defaults = _defaults(spec.parameters, pipeline.limits)
+        try:
+            pipeline.check(Params("", **{"seed": 0, **self._defaults}))
+        except InvalidParams as error:
+            text = f"model '{spec.name}': the config's parameters give {error}"
+            raise InferenceError(Status.INVALID_ARG, text) from None
+        self._engine = Engine(pipeline, max_running_images=images)
+        self._engine.start()
+        return config
+
+    def execute(self, calls: list[Call]) -> None:
+        for call in calls:
+            try:
+                _Painting(call, self._params(call.request), self).start(self._engine)
+            except InvalidParams as error:
+                call.fail(invalid(f"{call.request.label}{error}"))
+            except EngineClosed as error:
+                call.fail(InferenceError(Status.UNAVAILABLE, str(error)))
+            except InferenceError as error:
+                call.fail(error)
+        self._engine.wait_for_room()
+
+    def unload(self) -> None:
+        self._engine.close()
+        self._answers.shutdown()
+
+    def _params(self, request: Request) -> list[Params]:
+        """One Params per item of the request's batch."""
+        values = {
+            ("prompt" if name == self._roles.prompt else name): _column(name, tensor)
+            for name, tensor in request.inputs.items()
+        }
+        for name in ("width", "height", "num_images"):
+            if len(set(values.get(name, []))) > 1:
+                raise invalid(
+                    f"{request.label}input '{name}' differs within the request's batch "
+                    f"({values[name]}): the pictures of one request share one size"
+                )
+        return [
+            Params(**self._with_defaults({name: column[item] for name, column in values.items()}))
+            for item in range(len(values["prompt"]))
+        ]
+
+    def _with_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        values = {"seed": secrets.randbelow(_SEEDS), **self._defaults, **given}
+        values["scheduler"] = values.get("scheduler") or None
+        return values
+
+    def finish(self, work: Callable[[], None]) -> None:
+        """Run `work` outside the engine's thread."""
+        self._answers.submit(work)
+
+    def response(self, request: Request, painted: Sequence[Painted]) -> Response:
+        """The pictures of a whole request, in the shape the config and the request ask for."""
+        several = "num_images" in request.inputs
+        pictures = [one.images if several else one.images[0] for one in painted]
+        images = np.stack(pictures) if self._batches else pictures[0]
+        if self._roles.image_is_text:
+            images = _as_text(images)
+        seeds = np.array([[one.seed] for one in painted], np.int64)
+        outputs = {self._roles.image: images, _SEED: seeds if self._batches else seeds[0]}
+        wanted = request.outputs or tuple(outputs)
+        return Response({name: outputs[name] for name in wanted if name in outputs})
+
+
+class _Painting:
+    """One call in the engine: a ticket per batch item, one answer when all are painted."""
+
+    def __init__(self, call: Call, params: Sequence[Params], backend: DiffusionBackend) -> None:
+        self._call = call
+        self._params = params
+        self._backend = backend
+        self._tickets: list[Ticket] = []
+        self._painted: dict[int, Painted] = {}
+
+    def start(self, engine: Engine) -> None:
+        """Raises what Engine.add raises, with nothing left in the engine."""
+        self._engine = engine
+        try:
+            for item, params in enumerate(self._params):
+                self._tickets.append(engine.add(params, partial(self._event, item)))
+        except Exception:
+            self._abort()
+            raise
+        self._call.on_cancel(self._abort)
+
+    def _abort(self) -> None:
+        for ticket in self._tickets:
+            self._engine.abort(ticket)
+
+    def _event(self, item: int, event: Painted | BaseException) -> None:
+        if isinstance(event, Painted):
+            self._painted[item] = event
+            if len(self._painted) == len(self._params):
+                self._backend.finish(self._answer)
+            return
+        self._abort()  # one picture of the request is lost, so the others are not wanted either
+        if isinstance(event, Aborted):
+            error = InferenceError(Status.CANCELLED, f"{self._call.request.label}cancelled")
+        elif isinstance(event, EngineClosed):
+            error = InferenceError(Status.UNAVAILABLE, str(event))
+        else:
+            error = InferenceError(Status.INTERNAL, f"painting failed: {event}")
+        self._call.fail(error)
+
+    def _answer(self) -> None:
+        painted = [self._painted[item] for item in range(len(self._params))]
+        try:
+            self._call.send(self._backend.response(self._call.request, painted))
+        except Exception as error:
+            text = f"the picture could not be answered: {type(error).__name__}: {error}"
+            self._call.fail(InferenceError(Status.INTERNAL, text))
+
+
+def _complete(config: Config) -> dict[str, Any]:
+    """A config with the standard tensors where it declares none; what it declares stays."""
+    completed = dict(config)
+    if not completed.get("input"):
+        completed["input"] = [
+            {"name": name, "data_type": kind, "dims": [1], "optional": name != "prompt"}
+            for name, kind in _INPUTS.items()
+        ]
+    if not completed.get("output"):
+        completed["output"] = [
+            {"name": name, "data_type": kind, "dims": dims}
+            for name, (kind, dims) in _OUTPUTS.items()
+        ]
+    return completed
+
+
+def _roles(config: Config) -> _Roles:
+    """Find the prompt and the picture among a config's tensors. Raises InferenceError."""
+    name = config.get("name", "")
+    inputs = {item["name"]: item["data_type"] for item in config["input"]}
+    texts = [one for one, kind in inputs.items() if kind == "TYPE_STRING"]
+    prompt = "prompt" if "prompt" in texts else texts[0] if len(texts) == 1 else None
+    if prompt is None:
+        raise invalid(
+            f"model '{name}': no input for the prompt. Declare one named 'prompt' of TYPE_STRING, "
+            "or a single input of TYPE_STRING"
+        )
+    wrong = {
+        one: kind for one, kind in inputs.items() if one != prompt and _INPUTS.get(one) != kind
+    }
+    if wrong:
+        one, kind = next(iter(wrong.items()))
+        known = ", ".join(f"{item} ({kind})" for item, kind in _INPUTS.items())
+        raise invalid(f"model '{name}': unknown input '{one}' of {kind}; there are {known}")
+    outputs = {item["name"]: item["data_type"] for item in config["output"]}
+    images = [one for one, kind in outputs.items() if kind in ("TYPE_UINT8", "TYPE_STRING")]
+    if len(images) != 1:
+        raise invalid(
+            f"model '{name}': declare one output for the picture, of TYPE_UINT8 for pixels or "
+            f"TYPE_STRING for a base64 PNG; found {sorted(outputs)}"
+        )
+    return _Roles(prompt, images[0], outputs[images[0]] == "TYPE_STRING")
+
+
+def _defaults(parameters: Mapping[str, str], limits: Limits) -> dict[str, Any]:
+    """What a request that says nothing gets: the config's word, else the model's own size."""
+    values: dict[str, Any] = {"width": limits.width, "height": limits.height}
+    for name, (field, kind) in _DEFAULTS.items():
+        value = _number(parameters, name, kind)
+        if value is not None:
+            values[field] = value
+    return values
+
+
+def _number(parameters: Mapping[str, str], name: str, kind: Callable[[str], Any]) -> Any:
+    if name not in parameters:
+        return None
+    try:
+        return kind(parameters[name])
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number"
+        raise invalid(f"parameter {name} is '{parameters[name]}': it must be {expected}") from None
+
+
+def _column(name: str, tensor: Tensor) -> list[Any]:
+    """A tensor's values as Python's own, text decoded. Raises InferenceError."""
+    values = tensor.reshape(-1).tolist()
+    if tensor.dtype.kind != "O":
+        return values
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+    except UnicodeDecodeError as error:
+        raise invalid(
+            f"input '{name}' is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from None
+
+
+def _as_text(images: Tensor) -> Tensor:
+    """Pictures [..., h, w, 3] as base64 PNG texts [..., 1], BYTES."""
+    flat = images.reshape(-1, *images.shape[-3:])
+    texts = np.empty(len(flat), object)
+    texts[:] = [base64.b64encode(_png(image)) for image in flat]
+    return texts.reshape(*images.shape[:-3], 1) if images.ndim > 3 else texts
+
+
+def _png(image: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()

@@ -1,0 +1,118 @@
+"""KServe v2 over gRPC: GRPCInferenceService and grpc.health.v1, on the server's own loop."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf import json_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from nerite.core.errors import InferenceError, Status
+from nerite.frontends import v2_proto
+from nerite.frontends.v2_metadata import model_metadata, server_metadata
+from nerite.server import Server
+
+_CODES = {
+    Status.UNKNOWN: grpc.StatusCode.UNKNOWN,
+    Status.INTERNAL: grpc.StatusCode.INTERNAL,
+    Status.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Status.INVALID_ARG: grpc.StatusCode.INVALID_ARGUMENT,
+    Status.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Status.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Status.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Status.CANCELLED: grpc.StatusCode.CANCELLED,
+}
+_INT32_MAX = 2**31 - 1
+_OPTIONS = (
+    ("grpc.max_send_message_length", _INT32_MAX),
+    ("grpc.max_receive_message_length", _INT32_MAX),
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
+)
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+def open_grpc(server: Server, version: str, address: str, port: int) -> grpc.aio.Server:
+    """A bound, not yet started gRPC server; OSError when the port is taken."""
+    listener = grpc.aio.server(options=_OPTIONS)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(V2Grpc(server, version), listener)
+    health_pb2_grpc.add_HealthServicer_to_server(_Health(server), listener)
+    host = f"[{address}]" if ":" in address else address
+    try:
+        bound = listener.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+    if not bound:
+        raise OSError(f"cannot bind {host}:{port}")
+    return listener
+
+
+class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """The inference service; a message of ours for each of its RPCs that we serve."""
+
+    def __init__(self, server: Server, version: str) -> None:
+        self._server = server
+        self._version = version
+
+    async def ServerLive(self, request: Any, context: Context) -> Any:
+        return pb.ServerLiveResponse(live=self._server.live)
+
+    async def ServerReady(self, request: Any, context: Context) -> Any:
+        return pb.ServerReadyResponse(ready=self._server.ready)
+
+    async def ModelReady(self, request: Any, context: Context) -> Any:
+        try:
+            ready = self._server.find(request.name, request.version).ready
+        except InferenceError as error:
+            if error.status is not Status.UNAVAILABLE:
+                await _abort(context, error)
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:
+        return pb.ServerMetadataResponse(**server_metadata(self._server, self._version))
+
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:
+        try:
+            model = self._server.find(request.name, request.version)
+        except InferenceError as error:
+            await _abort(context, error)
+        document = model_metadata(self._server, model)
+        return json_format.ParseDict(document, pb.ModelMetadataResponse())
+
+    async def ModelConfig(self, request: Any, context: Context) -> Any:
+        try:
+            model = self._server.find(request.name, request.version)
+        except InferenceError as error:
+            await _abort(context, error)
+        return pb.ModelConfigResponse(config=model.config)
+
+    async def ModelInfer(self, request: Any, context: Context) -> Any:
+        try:
+            model = self._server.find(request.model_name, request.model_version)
+            if model.config.model_transaction_policy.decoupled:
+                text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
+                raise InferenceError(Status.UNSUPPORTED, text)
+            asked = v2_proto.decode(request)
+            # A client that hangs up cancels this task, and with it the call.
+            response = await self._server.infer(asked).one()
+            return v2_proto.encode(asked, str(model.version), response)
+        except InferenceError as error:
+            await _abort(context, error)
+
+
+class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """grpc.health.v1: every service name is answered with the server's readiness."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def Check(self, request: Any, context: Context) -> Any:
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.SERVING if self._server.ready else status.NOT_SERVING)
+
+
+async def _abort(context: Context, error: InferenceError) -> None:
+    await context.abort(_CODES[error.status], error.message)

@@ -1,0 +1,177 @@
+"""KServe v2 over gRPC: ModelInferRequest to Request, Response to ModelInferResponse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+
+from nerite.core.errors import InferenceError, invalid
+from nerite.core.request import Parameter, Request, Response
+from nerite.core.tensor import Tensor, datatype_of, numpy_dtype, to_bytes
+from nerite.frontends.v2_codec import tensor_from
+
+# The field of InferTensorContents that carries each datatype.
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_ALLOWED = "triton_enable_empty_final_response"
+
+
+def decode(message: Any) -> Request:
+    """A ModelInferRequest as Request. Raises InferenceError with Triton's texts."""
+    inputs: dict[str, Tensor] = {}
+    raw = iter(message.raw_input_contents)
+    for entry in message.inputs:
+        if entry.name in inputs:
+            raise invalid(f"input '{entry.name}' already exists in request")
+        inputs[entry.name] = _input(entry, message, raw)
+    if next(raw, None) is not None:
+        raise invalid(f"unexpected additional input data for model '{message.model_name}'")
+    return Request(
+        model=message.model_name,
+        version=message.model_version,
+        id=message.id,
+        inputs=inputs,
+        outputs=tuple(entry.name for entry in message.outputs),
+        **_scheduling(message.parameters),
+    )
+
+
+def _input(entry: Any, message: Any, raw: Any) -> Tensor:
+    model, name, datatype = message.model_name, entry.name, entry.datatype
+    shape = tuple(entry.shape)
+    try:
+        numpy_dtype(datatype)
+    except KeyError:
+        raise invalid(f"invalid datatype '{datatype}' for input {name}") from None
+    if any(dim < 0 for dim in shape):
+        raise invalid(
+            f"invalid shape for input '{name}': shape [{','.join(map(str, shape))}] contains one "
+            "or more invalid dimensions"
+        )
+    count = 1
+    for dim in shape:
+        count *= dim
+    if entry.HasField("contents"):
+        if message.raw_input_contents:
+            raise invalid(
+                "contents field must not be specified when using raw_input_contents for "
+                f"'{name}' for model '{model}'"
+            )
+        return _from_contents(entry, model, shape, count)
+    data = next(raw, None)
+    if data is None:
+        if count == 0:
+            return np.empty(shape, numpy_dtype(datatype))
+        raise invalid(
+            f"unable to find data for input tensor '{name}' for model '{model}' in request."
+        )
+    return tensor_from(memoryview(data), name, model, datatype, shape, count)
+
+
+def _from_contents(entry: Any, model: str, shape: tuple[int, ...], count: int) -> Tensor:
+    field = _CONTENTS.get(entry.datatype)
+    if field is None:
+        raise invalid(
+            f"input '{entry.name}' of type {entry.datatype} for model '{model}' must be sent in "
+            "raw_input_contents"
+        )
+    values = getattr(entry.contents, field)
+    if len(values) != count:
+        raise invalid(
+            f"unexpected explicit tensor data for input tensor '{entry.name}' for model "
+            f"'{model}': expected {count} values in {field}, got {len(values)}"
+        )
+    if entry.datatype == "BYTES":
+        items = np.empty(count, dtype=object)
+        items[:] = list(values)
+        return items.reshape(shape)
+    try:
+        return np.array(values, dtype=numpy_dtype(entry.datatype)).reshape(shape)
+    except OverflowError:
+        raise invalid(
+            f"a value of input '{entry.name}' is outside the range of {entry.datatype}"
+        ) from None
+
+
+def _scheduling(parameters: Any) -> dict[str, Any]:
+    """The request fields that Triton's reserved parameters set, and `parameters` for the rest."""
+    values: dict[str, Any] = {}
+    others: dict[str, Parameter] = {}
+    for key, parameter in parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        value = getattr(parameter, kind) if kind else None
+        if key == "sequence_id":
+            _expect(key, kind, "int64_param", "string_param")
+            values["sequence_id"] = value
+        elif key in ("sequence_start", "sequence_end"):
+            _expect(key, kind, "bool_param")
+            values[key] = value
+        elif key == "priority":
+            _expect(key, kind, "int64_param", "uint64_param")
+            if value is None or value < 0:
+                raise invalid("invalid value for 'priority', expected value >= 0.")
+            values["priority"] = value
+        elif key == "timeout":
+            _expect(key, kind, "int64_param")
+            values["timeout_us"] = value
+        elif key.startswith("triton_") and key != _ALLOWED:
+            raise invalid(
+                "parameter keys starting with 'triton_' are reserved for Triton usage. Only the "
+                f"following keys starting with 'triton_' are allowed: {_ALLOWED}"
+            )
+        elif value is None:
+            raise _wrong_kind(key, "int64_param", "bool_param", "string_param")
+        elif key != _ALLOWED:
+            others[key] = value
+    return {**values, "parameters": others}
+
+
+def _expect(key: str, kind: str | None, *allowed: str) -> None:
+    if kind not in allowed:
+        raise _wrong_kind(key, *allowed)
+
+
+def _wrong_kind(key: str, *allowed: str) -> InferenceError:
+    *others, last = allowed
+    comma = ", or" if len(others) > 1 else " or"
+    expected = f"{', '.join(others)}{comma} {last}" if others else last
+    return invalid(f"invalid value type for '{key}' parameter, expected {expected}.")
+
+
+def encode(request: Request, version: str, response: Response) -> Any:
+    """A Response as ModelInferResponse, all tensors raw."""
+    message = pb.ModelInferResponse(model_name=request.model, model_version=version, id=request.id)
+    for name in request.outputs or response.outputs:
+        tensor = response.outputs.get(name)
+        if tensor is None:
+            continue
+        message.outputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
+        message.raw_output_contents.append(bytes(to_bytes(tensor)))
+    for key, value in response.parameters.items():
+        _set_parameter(message.parameters[key], value)
+    return message
+
+
+def _set_parameter(parameter: Any, value: Parameter) -> None:
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        parameter.int64_param = value
+    elif isinstance(value, float):
+        parameter.double_param = value
+    else:
+        parameter.string_param = value

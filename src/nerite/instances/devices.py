@@ -1,0 +1,56 @@
+"""Which devices an instance group means on this machine. Looks without importing a GPU library."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nerite.core.errors import InferenceError, Status
+
+log = logging.getLogger(__name__)
+
+
+class Device(NamedTuple):
+    """kind: "cpu" or "cuda"."""
+
+    kind: str
+    number: int
+
+
+CPU = Device("cpu", 0)
+
+
+def gpus(nodes: Path = Path("/dev")) -> list[int]:
+    """The numbers of this machine's NVIDIA GPUs, by their device nodes."""
+    matches = (re.fullmatch(r"nvidia(\d+)", node.name) for node in nodes.glob("nvidia*"))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def devices(model: str, group: Mapping[str, Any], *, strict_gpu: bool) -> list[Device]:
+    """A device per instance of `group` (Triton's ModelInstanceGroup in JSON form).
+
+    A group for GPUs that this machine lacks runs on the CPU, with a warning; with `strict_gpu`
+    it is an InferenceError.
+    """
+    count = group.get("count", 1) or 1
+    kind = group.get("kind", "KIND_AUTO")
+    if kind in ("KIND_CPU", "KIND_MODEL"):
+        return [CPU] * count
+    present = gpus()
+    wanted = group.get("gpus") or present
+    if kind == "KIND_AUTO" and not present:
+        return [CPU] * count
+    missing = [number for number in wanted if number not in present]
+    if not wanted or missing:
+        what = f"GPU {missing[0]}" if missing else "a GPU"
+        text = f"instance group '{group.get('name', '')}' of model '{model}' asks for {what}"
+        if strict_gpu:
+            raise InferenceError(
+                Status.INVALID_ARG, f"{text}, which this machine does not have (--strict-gpu)"
+            )
+        log.warning("%s, which this machine does not have: it runs on the CPU", text)
+        return [CPU] * count
+    return [Device("cuda", number) for number in wanted for _ in range(count)]

@@ -1,0 +1,193 @@
+"""`nerite serve`: a Server with its listeners and signals, from start-up to a drained exit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import grpc
+import uvicorn
+
+import nerite
+from nerite import painter, settings, telemetry
+from nerite.core.errors import InferenceError
+from nerite.frontends.app import App
+from nerite.frontends.metrics import Metrics
+from nerite.frontends.v2_grpc import open_grpc
+from nerite.repository.repository import Repository
+from nerite.server import ModelState, Server
+from nerite.settings import Settings
+
+log = logging.getLogger("nerite.launch")
+
+
+class StartError(Exception):
+    """The server cannot start; the message is the whole explanation."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until a signal; the exit status: 0 after a drained stop, 1 when it cannot start."""
+    options = settings.parse(argv)
+    telemetry.configure(verbose=options.log_verbose > 0)
+    try:
+        _run(Launch(options))
+    except StartError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(launch: Launch) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(launch.serve())
+    else:
+        uvloop.run(launch.serve())
+
+
+class Launch:
+    """One server process: what it listens on, and when it stops."""
+
+    def __init__(self, options: Settings) -> None:
+        self._options = options
+        self._stop = asyncio.Event()
+        self._services: list[str] = []
+
+    async def serve(self) -> None:
+        """Start, serve, drain. Raises StartError."""
+        options = self._options
+        paths = [Path(path) for path in options.model_repository] or [painter.REPOSITORY]
+        server = Server(
+            Repository(paths),
+            name=options.id,
+            strict_readiness=options.strict_readiness,
+            strict_gpu=options.strict_gpu,
+            load_count=options.model_load_thread_count,
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._listen(server, stack)
+            try:
+                await self._load(server)
+                for line in self._services:
+                    log.info(line)
+                self._say_how_to_open()
+                await self._stop.wait()
+                log.info("stopping: waiting for open requests")
+            finally:
+                await server.close(options.exit_timeout_secs)
+
+    async def _load(self, server: Server) -> None:
+        """Load the models; a signal in the meantime ends the wait."""
+        loading = asyncio.ensure_future(server.start())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loading
+            return
+        try:
+            loading.result()
+        except InferenceError as error:
+            raise StartError(error.message) from None
+        states = server.states()
+        log.info("\n%s\n", _table(states))
+        failed = [state for state in states if state.model is None]
+        if failed and self._options.exit_on_error:
+            reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
+            text = f"creating server: Internal - failed to load all models{reasons}"
+            raise StartError(text)
+
+    async def _listen(self, server: Server, stack: contextlib.AsyncExitStack) -> None:
+        """Open the ports first: one that is taken is told before models load, and probes are
+        answered (live, not ready) while they do."""
+        options = self._options
+        if options.allow_grpc:
+            grpc_server = self._open_grpc(server)
+            await grpc_server.start()
+            stack.push_async_callback(grpc_server.stop, 1.0)
+        if options.allow_http:
+            app = App(server, nerite.__version__)
+            await self._http(app, "HTTPService", options.http_address, options.http_port, stack)
+        if options.allow_metrics:
+            metrics, port = Metrics(server), options.metrics_port
+            await self._http(metrics, "Metrics Service", options.metrics_address, port, stack)
+
+    def _open_grpc(self, server: Server) -> grpc.aio.Server:
+        address, port = self._options.grpc_address, self._options.grpc_port
+        try:
+            listener = open_grpc(server, nerite.__version__, address, port)
+        except OSError:
+            raise StartError(_taken("GRPC", address, port)) from None
+        self._services.append(f"Started GRPCInferenceService at {address}:{port}")
+        return listener
+
+    async def _http(
+        self,
+        app: App | Metrics,
+        name: str,
+        address: str,
+        port: int,
+        stack: contextlib.AsyncExitStack,
+    ) -> None:
+        try:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            sock = socket.create_server((address, port), family=family, backlog=2048)
+        except OSError:
+            raise StartError(_taken(name.removesuffix("Service").strip(), address, port)) from None
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+        )
+        listener = _Listener(config)
+        serving = asyncio.ensure_future(listener.serve(sockets=[sock]))
+        self._services.append(f"Started {name} at {address}:{port}")
+
+        async def stop() -> None:
+            listener.should_exit = True
+            await serving
+
+        stack.push_async_callback(stop)
+
+    def _say_how_to_open(self) -> None:
+        if self._options.http_address in ("127.0.0.1", "::1", "localhost"):
+            log.info("Only this machine can connect; --host 0.0.0.0 opens the server to others")
+
+
+class _Listener(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the Launch's: uvicorn would raise SIGTERM again after serving."""
+        yield
+
+
+def _taken(service: str, address: str, port: int) -> str:
+    return (
+        f"failed to start {service} service: Unavailable - Socket '{address}:{port}' already in use"
+    )
+
+
+def _table(states: Sequence[ModelState]) -> str:
+    rows = []
+    for state in states:
+        version = str(state.version) if state.version else "-"
+        status = f"{state.state}: {state.reason}" if state.reason else state.state
+        rows.append((state.name, version, status))
+    return telemetry.table(("Model", "Version", "Status"), rows)

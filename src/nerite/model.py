@@ -1,0 +1,123 @@
+"""Model: one loaded version of a model. Checks requests, counts them, owns what runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+
+from nerite.backends.base import ModelSpec, backend_names
+from nerite.contract import Contract
+from nerite.core.call import Answer, Call, Responses
+from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.request import Request, Response
+from nerite.core.stats import Stats
+from nerite.instances.base import Instance, Pool
+from nerite.instances.devices import devices
+from nerite.instances.process import ProcessInstance
+from nerite.repository import config as configs
+from nerite.repository.config import ModelConfig
+from nerite.repository.repository import ModelEntry
+from nerite.schedulers.batch import BatchScheduler
+
+log = logging.getLogger(__name__)
+
+
+class Model:
+    """A loaded version: `infer` is its one verb. Belongs to one loop."""
+
+    def __init__(self, version: int, config: ModelConfig, pool: Pool) -> None:
+        self.name = config.name
+        self.version = version
+        self.config = config
+        self.contract = Contract(config)
+        self.stats = Stats()
+        self._pool = pool
+        self._scheduler = BatchScheduler(self.name, pool, self.stats.count_execution)
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @classmethod
+    async def load(cls, entry: ModelEntry, version: int, *, strict_gpu: bool) -> Model:
+        """Start the instances of one version. Raises InferenceError when one does not load."""
+        config = ModelConfig()
+        config.CopyFrom(entry.config)
+        instances = _instances(entry, version, strict_gpu=strict_gpu)
+        try:
+            completed = await asyncio.gather(*(instance.start() for instance in instances))
+        except BaseException:
+            await asyncio.gather(*(instance.close() for instance in instances))
+            raise
+        config = configs.from_dict(completed[0])
+        configs.check(config)
+        return cls(version, config, Pool(list(instances)))
+
+    @property
+    def ready(self) -> bool:
+        return self._pool.ready
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for an instance."""
+        return self._scheduler.pending()
+
+    def infer(self, request: Request) -> Responses:
+        """Ask; answers come through what is returned. Raises InferenceError for a bad request."""
+        batch_size = self.contract.check(request)
+        call, responses = Responses.ask(request)
+        call.observe = partial(self._observe, batch_size)
+        self._open += 1
+        self._idle.clear()
+        self._scheduler.submit(call)
+        return responses
+
+    def _observe(self, batch_size: int, call: Call, answer: Answer) -> None:
+        self.stats.observe(call, answer, batch_size)
+        if isinstance(answer, Response) and not answer.final:
+            return
+        self._open -= 1
+        if not self._open:
+            self._idle.set()
+
+    async def close(self, timeout: float) -> None:
+        """Refuse new calls, wait up to `timeout` seconds for the open ones, leave."""
+        try:
+            await asyncio.wait_for(self._drain(), timeout)
+        except TimeoutError:
+            log.warning("model '%s' still has %d open requests: cut off", self.name, self._open)
+        await asyncio.gather(*(instance.close() for instance in self._pool.instances))
+
+    async def _drain(self) -> None:
+        await self._scheduler.close()
+        await self._idle.wait()
+
+
+def _instances(entry: ModelEntry, version: int, *, strict_gpu: bool) -> list[Instance]:
+    """The instances that the config's groups ask for, not yet started."""
+    backend = entry.config.backend
+    if backend not in backend_names():
+        raise invalid(
+            f"unable to find backend '{backend}' for model '{entry.name}'; "
+            f"the backends are {', '.join(backend_names())}"
+        )
+    config = configs.to_dict(entry.config)
+    instances: list[Instance] = []
+    for group in config["instance_group"]:
+        for index, device in enumerate(devices(entry.name, group, strict_gpu=strict_gpu)):
+            spec = ModelSpec(
+                name=entry.name,
+                version=version,
+                folder=entry.folder.absolute(),
+                instance=f"{group['name']}_{index}",
+                device=device.kind,
+                device_id=device.number,
+                config=config,
+            )
+            instances.append(ProcessInstance(backend, spec))
+    return instances
+
+
+def not_ready(model: str, version: int) -> InferenceError:
+    text = f"Request for unknown model: '{model}' version {version} is not at ready state"
+    return InferenceError(Status.UNAVAILABLE, text)

@@ -1,0 +1,168 @@
+"""config.pbtxt to ModelConfig, the protobuf message itself: read, complete, check, show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from google.protobuf import json_format, text_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from tritonclient.grpc import model_config_pb2
+
+from nerite.core.errors import InferenceError, Status, invalid
+
+ModelConfig: TypeAlias = model_config_pb2.ModelConfig
+
+_INTEGERS = {
+    FieldDescriptor.CPPTYPE_INT32,
+    FieldDescriptor.CPPTYPE_INT64,
+    FieldDescriptor.CPPTYPE_UINT32,
+    FieldDescriptor.CPPTYPE_UINT64,
+}
+
+# What a backend's model file is called, to guess the backend where the config names none.
+_BACKEND_BY_FILE = {"model.py": "python", "model_index.json": "diffusion"}
+
+
+def read(path: Path) -> ModelConfig:
+    """Parse a config.pbtxt; InferenceError with file, line, column and what was expected."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+    try:
+        return text_format.Parse(text, ModelConfig())
+    except text_format.ParseError as error:
+        raise invalid(_describe(path, text, error)) from None
+
+
+def _describe(path: Path, text: str, error: text_format.ParseError) -> str:
+    line, column = error.GetLine(), error.GetColumn()
+    what = str(error)
+    prefix = f"{line}:{column} : " if column is not None else f"{line} : "
+    what = what.removeprefix(prefix)
+    where = f"{path}:{line}:{column}" if line else str(path)
+    if line is None or column is None:
+        return f"{where}: {what}"
+    lines = text.splitlines() or [""]
+    shown = lines[min(line, len(lines)) - 1]
+    return f"{where}: {what}\n  {shown}\n  {' ' * (column - 1)}^"
+
+
+def from_dict(config: Mapping[str, Any]) -> ModelConfig:
+    """A ModelConfig from Triton's JSON form; InferenceError where it does not fit."""
+    try:
+        return json_format.ParseDict(dict(config), ModelConfig())
+    except json_format.ParseError as error:
+        raise invalid(f"model configuration: {error}") from None
+
+
+def to_dict(message: Message, *, defaults: bool = True) -> dict[str, Any]:
+    """Triton's JSON form: snake_case names, 64-bit integers as numbers.
+
+    defaults: show fields that were not set, as `/config` does (messages and oneofs excepted).
+    """
+    shown: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        if field.is_repeated:
+            values = getattr(message, field.name)
+            if len(values) or defaults:
+                shown[field.name] = _repeated(field, values, defaults)
+        elif field.has_presence:
+            if message.HasField(field.name):
+                shown[field.name] = _single(field, getattr(message, field.name), defaults)
+        else:
+            value = getattr(message, field.name)
+            if defaults or value != field.default_value:
+                shown[field.name] = _single(field, value, defaults)
+    return shown
+
+
+def _repeated(field: Any, values: Any, defaults: bool) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        value_field = field.message_type.fields_by_name["value"]
+        return {str(key): _single(value_field, values[key], defaults) for key in sorted(values)}
+    return [_single(field, value, defaults) for value in values]
+
+
+def _single(field: Any, value: Any, defaults: bool) -> Any:
+    if field.message_type is not None:
+        return to_dict(value, defaults=defaults)
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name
+    if field.cpp_type in _INTEGERS:
+        return int(value)
+    return value
+
+
+def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) -> None:
+    """Fill in what the folder tells: the name, the backend, one instance on the CPU or GPU."""
+    if not config.name:
+        config.name = name
+    if config.name != name:
+        raise invalid(
+            f"{folder / 'config.pbtxt'}: name is '{config.name}', but the model's folder is "
+            f"'{name}'; they must be equal"
+        )
+    if not config.backend and config.platform:
+        config.backend = config.platform.split("_")[0]
+    if not config.backend:
+        config.backend = _guess_backend(folder, versions)
+    if not config.instance_group:
+        config.instance_group.add()
+    for index, group in enumerate(config.instance_group):
+        if not group.name:
+            group.name = name if len(config.instance_group) == 1 else f"{name}_{index}"
+        group.count = max(group.count, 1)
+
+
+def _guess_backend(folder: Path, versions: list[int]) -> str:
+    for version in versions:
+        for file, backend in _BACKEND_BY_FILE.items():
+            version_folder = folder / str(version)
+            if (version_folder / file).is_file() or any(version_folder.glob(f"*/{file}")):
+                return backend
+    known = ", ".join(_BACKEND_BY_FILE)
+    raise invalid(
+        f"model '{folder.name}': no backend. Name one in {folder / 'config.pbtxt'} (for instance "
+        f'backend: "python"), or put one of {known} into its version folder'
+    )
+
+
+def check(config: ModelConfig) -> None:
+    """What must hold before a model can be served; InferenceError names the field."""
+    if config.max_batch_size < 0:
+        raise invalid(
+            f"max_batch_size is {config.max_batch_size} in model '{config.name}': "
+            "it must be 0 (no batch dimension) or more"
+        )
+    for kind, tensors in (("input", config.input), ("output", config.output)):
+        if not tensors:
+            text = f"must specify at least one {kind} for model '{config.name}'"
+            raise InferenceError(Status.INVALID_ARG, text)
+        names = set()
+        for tensor in tensors:
+            _check_tensor(config.name, kind, tensor)
+            if tensor.name in names:
+                raise invalid(f"model '{config.name}' has two {kind}s named '{tensor.name}'")
+            names.add(tensor.name)
+
+
+def _check_tensor(model: str, kind: str, tensor: Any) -> None:
+    if not tensor.name:
+        raise invalid(f"model {kind} must specify 'name' in model '{model}'")
+    if tensor.data_type == model_config_pb2.TYPE_INVALID:
+        raise invalid(f"model {kind} '{tensor.name}' must specify 'data_type' in model '{model}'")
+    if any(dim == 0 or dim < -1 for dim in tensor.dims):
+        raise invalid(
+            f"model {kind} '{tensor.name}' has dims {list(tensor.dims)} in model '{model}': "
+            "each must be at least 1, or -1 for any size"
+        )
+
+
+def datatype(data_type: int) -> str:
+    """The protocol's name of a config data type: TYPE_FP32 is "FP32", TYPE_STRING is "BYTES"."""
+    name = model_config_pb2.DataType.Name(data_type).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name

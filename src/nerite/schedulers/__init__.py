@@ -1,0 +1,1 @@
+"""Floor 2: when a call runs."""
