@@ -1,0 +1,171 @@
+"""Stable Diffusion 1.x, and what shares its three networks: 2.x, the embedded painter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nerite.diffusion.clip import ClipTokenizer
+from nerite.diffusion.denoise import denoise
+from nerite.diffusion.folder import read_json, read_json_if_there
+from nerite.diffusion.job import Array, Conditioning, InvalidParams, Job, Painted, Params
+from nerite.diffusion.limits import Limits
+from nerite.diffusion.network import Loader, expect_inputs
+from nerite.diffusion.noise import TorchGenerator
+from nerite.diffusion.samplers import SLOTS, build_table
+
+_log = logging.getLogger(__name__)
+
+_IDS, _CONTEXT = "input_ids", "encoder_hidden_states"
+# One decoder call takes this many pixels; more at a time would only cost memory.
+_DECODE_PIXELS = 512 * 512
+
+
+class StableDiffusion:
+    """CLIP text encoder, UNet and VAE decoder (see pipeline.Pipeline for the methods)."""
+
+    def __init__(self, folder: Path, load: Loader) -> None:
+        """Raises FileNotFoundError or ValueError for a folder that cannot be served."""
+        self._schedule = _read_schedule(folder)
+        self._tokenizer = ClipTokenizer(folder / "tokenizer")
+        self._text_encoder, self._unet = load("text_encoder"), load("unet")
+        self._decoder = load("vae_decoder")
+        expect_inputs(self._text_encoder, "text_encoder", {_IDS: "b?"})
+        expect_inputs(self._unet, "unet", {"sample": "b?hw", "timestep": None, _CONTEXT: "b??"})
+        self._latents_name = next(iter(self._decoder.inputs))
+        expect_inputs(self._decoder, "vae_decoder", {self._latents_name: "b?hw"})
+        unet = read_json_if_there(folder / "unet" / "config.json")
+        vae = read_json_if_there(folder / "vae" / "config.json")
+        vae = vae or read_json_if_there(folder / "vae_decoder" / "config.json")
+        self._channels = _read_channels(unet, self._unet.inputs["sample"].shape[1])
+        self._latent_scale = np.float32(vae.get("scaling_factor") or 0.18215)
+        # Where an export was traced at one size, its UNet halves sizes this often, exactly.
+        self._exact_multiple = 2 ** (len(unet.get("block_out_channels") or [0] * 4) - 1)
+        self.limits = _read_limits(unet, vae, int(self._schedule.get("num_train_timesteps", 1000)))
+
+    def check(self, params: Params) -> None:
+        self.limits.check(params)
+        if params.scheduler is not None:
+            try:
+                build_table(self._schedule, 1, params.scheduler)
+            except ValueError as error:
+                raise InvalidParams("scheduler", f"scheduler: {error}") from None
+
+    def start(self, requests: Sequence[Params]) -> list[Job]:
+        texts = dict.fromkeys(params.prompt for params in requests)
+        texts |= dict.fromkeys(params.negative_prompt for params in requests if params.guided)
+        embedded = self._text_encoder.run({_IDS: self._tokenizer.encode(list(texts))})
+        rows = {text: {_CONTEXT: embedded[i : i + 1]} for i, text in enumerate(texts)}
+        return [
+            self._start(
+                params,
+                rows[params.prompt],
+                rows[params.negative_prompt] if params.guided else None,
+            )
+            for params in requests
+        ]
+
+    def _start(self, params: Params, positive: Conditioning, negative: Conditioning | None) -> Job:
+        table = build_table(self._schedule, params.steps, params.scheduler)
+        generators = [TorchGenerator(params.seed + k) for k in range(params.num_images)]
+        scale = self.limits.size_multiple
+        shape = (1, self._channels, params.height // scale, params.width // scale)
+        noise = np.concatenate([generator.normal(shape) for generator in generators])
+        states = np.zeros((params.num_images, SLOTS, *shape[1:]), np.float32)
+        states[:, 0] = noise * np.float32(table.initial_scale)
+        return Job(params, table, states, positive, negative, generators)
+
+    def step(self, jobs: Sequence[Job]) -> None:
+        denoise(jobs, self._forward)
+
+    def finish(self, jobs: Sequence[Job]) -> list[Painted]:
+        latents = np.concatenate([job.latents for job in jobs]) / self._latent_scale
+        pixels = jobs[0].params.width * jobs[0].params.height
+        batch = max(1, _DECODE_PIXELS // pixels)
+        images = np.concatenate(
+            [
+                _to_pixels(self._decoder.run({self._latents_name: latents[i : i + batch]}))
+                for i in range(0, len(latents), batch)
+            ]
+        )
+        ends = np.cumsum([job.rows for job in jobs])
+        parts = np.split(images, ends[:-1])
+        return [Painted(part, job.params.seed) for job, part in zip(jobs, parts, strict=True)]
+
+    def _forward(self, latents: Array, timesteps: Array, conditioning: Conditioning) -> Array:
+        feeds = {"sample": latents, "timestep": timesteps, **conditioning}
+        shape = self._unet.inputs["timestep"].shape
+        try:
+            if len(shape) == 1 and not isinstance(shape[0], int):
+                return self._unet.run(feeds)
+            return self._forward_by_timestep(feeds, shape)
+        except Exception as error:
+            if all(size % self._exact_multiple == 0 for size in latents.shape[2:]):
+                raise
+            multiple = self._exact_multiple * self.limits.size_multiple
+            message = f"this model's export paints sizes that are multiples of {multiple} only"
+            raise InvalidParams("width", f"width and height: {message}") from error
+
+    def _forward_by_timestep(self, feeds: Mapping[str, Array], shape: tuple[Any, ...]) -> Array:
+        """One forward per distinct timestep, for a graph that takes a single one."""
+        outputs = np.empty(feeds["sample"].shape, np.float32)
+        for timestep in np.unique(feeds["timestep"]):
+            rows = np.flatnonzero(feeds["timestep"] == timestep)
+            chosen = {name: value[rows] for name, value in feeds.items()}
+            chosen["timestep"] = np.full(shape, timestep)
+            outputs[rows] = self._unet.run(chosen)
+        return outputs
+
+
+def _read_schedule(folder: Path) -> dict[str, Any]:
+    """The scheduler's options as diffusers' pipeline for this family bends them."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    options = read_json(path)
+    # Its constructor insists on these two; latents have no range to be clipped to.
+    options |= {"steps_offset": 1, "clip_sample": False}
+    if options.get("_class_name") != "PNDMScheduler":
+        options.setdefault("skip_prk_steps", True)
+    try:
+        build_table(options, 1)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return options
+
+
+def _read_channels(unet: Mapping[str, Any], in_graph: int | str | None) -> int:
+    channels = in_graph if isinstance(in_graph, int) else int(unet.get("in_channels", 4))
+    made = int(unet.get("out_channels") or channels)
+    if made != channels:
+        raise ValueError(
+            f"the UNet takes {channels} channels and gives {made}: it is not a text-to-image model"
+        )
+    return channels
+
+
+def _read_limits(unet: Mapping[str, Any], vae: Mapping[str, Any], max_steps: int) -> Limits:
+    scale = 2 ** (len(vae.get("block_out_channels") or [0] * 4) - 1)
+    size = unet.get("sample_size") or 64
+    height, width = size if isinstance(size, list) else (size, size)
+    # Far above the trained size pictures fall apart, and attention's memory grows as size ** 4.
+    largest = max(2 * scale * max(height, width), 256)
+    return Limits(
+        width=width * scale,
+        height=height * scale,
+        max_size=largest,
+        size_multiple=scale,
+        max_steps=max_steps,
+    )
+
+
+def _to_pixels(decoded: Array) -> NDArray[np.uint8]:
+    """Float32 [n, 3, h, w] from -1 to 1 into uint8 [n, h, w, 3], rounded as diffusers does."""
+    if not np.isfinite(decoded).all():
+        _log.warning("the decoder gave values that are not numbers: those pixels are black")
+        decoded = np.nan_to_num(decoded, nan=-1.0)
+    unit = (decoded * np.float32(0.5) + np.float32(0.5)).clip(0, 1)
+    return (unit.transpose(0, 2, 3, 1) * np.float32(255)).round().astype(np.uint8)

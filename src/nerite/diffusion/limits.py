@@ -1,0 +1,89 @@
+"""What a pipeline accepts: cheap checks that name the field, the value and the remedy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import TypeGuard
+
+from nerite.diffusion.job import InvalidParams, Params
+
+_MAX_GUIDANCE = 100
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one model; sizes are pixels, both ends included.
+
+    ``width`` and ``height`` are what the model was trained for: a server's defaults.
+    """
+
+    width: int
+    height: int
+    max_size: int
+    min_size: int = 64
+    size_multiple: int = 8
+    max_steps: int = 1000
+
+    def check(self, params: Params) -> None:
+        """Raises InvalidParams for the first member of ``params`` that cannot be served."""
+        _check_text("prompt", params.prompt)
+        _check_text("negative_prompt", params.negative_prompt)
+        check_whole("seed", params.seed, -_INT64, _INT64 - 1)
+        check_whole("steps", params.steps, 1, self.max_steps)
+        check_whole("num_images", params.num_images, 1, None)
+        _check_guidance(params.guidance_scale)
+        self._check_size("width", params.width)
+        self._check_size("height", params.height)
+        if params.scheduler is not None:
+            _check_text("scheduler", params.scheduler)
+
+    def _check_size(self, field: str, value: object) -> None:
+        low, high, multiple = self.min_size, self.max_size, self.size_multiple
+        rule = f"it must be a multiple of {multiple} from {low} to {high}"
+        if not _is_whole(value):
+            raise InvalidParams(field, f"{field} is {_shown(value)}: {rule}")
+        if low <= value <= high and value % multiple == 0:
+            return
+        below = value // multiple * multiple
+        near = {min(max(size, low), high) for size in (below, below + multiple)}
+        remedy = " or ".join(str(size) for size in sorted(near))
+        raise InvalidParams(field, f"{field} is {_shown(value)}: {rule}; try {remedy}")
+
+
+def check_whole(field: str, value: object, low: int, high: int | None) -> None:
+    """Raises InvalidParams unless ``value`` is a whole number from ``low`` to ``high``."""
+    if _is_whole(value) and low <= value and (high is None or value <= high):
+        return
+    bounds = f"{low} or more" if high is None else f"from {low} to {high}"
+    raise InvalidParams(field, f"{field} is {_shown(value)}: it must be a whole number {bounds}")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str | bytes) else str(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _check_guidance(value: object) -> None:
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and 0 <= number <= _MAX_GUIDANCE:
+            return
+    rule = f"it must be a number from 0 to {_MAX_GUIDANCE}"
+    raise InvalidParams("guidance_scale", f"guidance_scale is {_shown(value)}: {rule}")
+
+
+def _check_text(field: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidParams(field, f"{field} is {_shown(value)}: it must be text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        message = f"{field} holds half of a surrogate pair: it must be text that UTF-8 can carry"
+        raise InvalidParams(field, message) from None

@@ -1,0 +1,1 @@
+"""One file per runtime: where a network runs."""

@@ -1,0 +1,111 @@
+"""Networks on onnxruntime: numpy in and out, no torch; the painter's runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nerite.diffusion.job import Array
+from nerite.diffusion.network import Loader, Port
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def onnx_loader(folder: Path, *, device: str, threads: int | None) -> Loader:
+    """Loads ``folder``/<part>/model.onnx; raises ValueError for a device that is not there.
+
+    ``device`` is "cpu", "cuda" or "cuda:1"; ``threads`` None means every core that this process
+    may use.
+    """
+    providers = _choose_providers(device)
+    count = threads or _usable_cores()
+
+    def load(part: str) -> OnnxNetwork:
+        return OnnxNetwork(folder / part / "model.onnx", providers, count)
+
+    return load
+
+
+class OnnxNetwork:
+    """One graph in an onnxruntime session (see network.Network)."""
+
+    def __init__(self, path: Path, providers: list[Any], threads: int) -> None:
+        import onnxruntime
+
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, _session_options(threads), providers=providers
+            )
+        except Exception as error:  # onnxruntime's own types share no base but this one
+            raise ValueError(f"{path} cannot be loaded: {error}") from error
+        ports = [_port(entry) for entry in self._session.get_inputs()]
+        self.inputs: Mapping[str, Port] = {port.name: port for port in ports}
+        self._output = self._session.get_outputs()[0].name
+
+    def run(self, feeds: Mapping[str, Array]) -> Array:
+        cast = {name: _cast(value, self.inputs[name].dtype) for name, value in feeds.items()}
+        output = self._session.run([self._output], cast)[0]
+        return np.asarray(output, np.float32)
+
+
+def _session_options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Errors reach the caller as exceptions; the same text on stderr would only confuse.
+    options.log_severity_level = 4
+    # Waiting threads would burn their cores between two steps, and those are not only ours.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A pattern is kept for every batch shape ever seen, and those change at each step.
+    options.enable_mem_pattern = False
+    return options
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _choose_providers(device: str) -> list[Any]:
+    import onnxruntime
+
+    kind, _, number = device.partition(":")
+    if kind not in _PROVIDERS or (number and not number.isdigit()):
+        raise ValueError(f"device is {device!r}: onnxruntime serves 'cpu', 'cuda' or 'cuda:N'")
+    provider = _PROVIDERS[kind]
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise ValueError(
+            f"device is {device!r}, but this onnxruntime has no {provider} (it has "
+            f"{', '.join(available)}): install onnxruntime-gpu, or choose 'cpu'"
+        )
+    return [(provider, {"device_id": number}) if number else provider]
+
+
+def _port(entry: Any) -> Port:
+    if entry.type not in _DTYPES:
+        raise ValueError(f"input {entry.name!r} has type {entry.type}, which cannot be served")
+    return Port(entry.name, np.dtype(_DTYPES[entry.type]), tuple(entry.shape))
+
+
+def _cast(value: Array, dtype: np.dtype[np.generic]) -> Array:
+    # A graph with whole timesteps gets the nearest one, where plain casting would cut.
+    if np.issubdtype(dtype, np.integer) and np.issubdtype(value.dtype, np.floating):
+        value = np.rint(value)
+    return np.ascontiguousarray(value, dtype)

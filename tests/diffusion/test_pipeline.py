@@ -1,0 +1,158 @@
+"""Opening folders: the good, and a sentence for each of the bad."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from nerite.diffusion import InvalidParams, Params, find_model_folder, open_pipeline
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    return shutil.copytree(tiny[0], tmp_path / "model")
+
+
+def edit(path, **change):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+
+def test_importing_the_library_costs_numpy_only():
+    code = "import sys, nerite.diffusion; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    roots = {name.partition(".")[0] for name in modules}
+    assert "numpy" in roots
+    assert not roots & {"onnxruntime", "tokenizers", "torch", "transformers", "diffusers", "PIL"}
+
+
+def test_a_version_folder_is_the_model_or_holds_the_only_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no model_index.json, nor does a folder"):
+        find_model_folder(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "tiny" / "model_index.json").write_text("{}")
+    assert find_model_folder(tmp_path) == tmp_path / "tiny"
+    (tmp_path / "notes" / "model_index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"several model folders \(notes, tiny\)"):
+        find_model_folder(tmp_path)
+    (tmp_path / "model_index.json").write_text("{}")
+    assert find_model_folder(tmp_path) == tmp_path
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        find_model_folder(tmp_path / "nowhere")
+
+
+def test_limits_follow_the_folder(folder):
+    limits = open_pipeline(folder, threads=1).limits
+    assert (limits.width, limits.height, limits.max_size) == (64, 64, 256)
+    assert (limits.size_multiple, limits.max_steps) == (8, 1000)
+    edit(folder / "unet" / "config.json", sample_size=64)
+    assert open_pipeline(folder, threads=1).limits.max_size == 1024
+    edit(folder / "unet" / "config.json", sample_size=[32, 64])
+    limits = open_pipeline(folder, threads=1).limits
+    assert (limits.width, limits.height, limits.max_size) == (512, 256, 1024)
+    edit(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=500)
+    with pytest.raises(InvalidParams, match="from 1 to 500"):
+        open_pipeline(folder, threads=1).check(Params("a", steps=501, width=64, height=64))
+
+
+def test_check_knows_the_schedulers(folder):
+    pipeline = open_pipeline(folder, threads=1)
+    pipeline.check(Params("a", width=64, height=64, scheduler="DPM++ 2M Karras"))
+    with pytest.raises(InvalidParams, match="unknown scheduler 'magic'; known: ddim") as refusal:
+        pipeline.check(Params("a", width=64, height=64, scheduler="magic"))
+    assert refusal.value.field == "scheduler"
+
+
+BROKEN = {
+    "no index": (
+        lambda folder: (folder / "model_index.json").unlink(),
+        FileNotFoundError,
+        "holds no model_index.json",
+    ),
+    "index is no JSON": (
+        lambda folder: (folder / "model_index.json").write_text("{"),
+        ValueError,
+        "model_index.json is not JSON",
+    ),
+    "another pipeline": (
+        lambda folder: edit(folder / "model_index.json", _class_name="FluxPipeline"),
+        ValueError,
+        "names the pipeline 'FluxPipeline'; served are StableDiffusionPipeline",
+    ),
+    "weights of torch only": (
+        lambda folder: (folder / "unet" / "model.onnx").rename(folder / "unet" / "x.safetensors"),
+        FileNotFoundError,
+        "holds only x.safetensors, and model.onnx is expected",
+    ),
+    "no decoder": (
+        lambda folder: shutil.rmtree(folder / "vae_decoder"),
+        FileNotFoundError,
+        "vae_decoder/model.onnx is missing",
+    ),
+    "half a download": (
+        lambda folder: (folder / "vae_decoder" / "model.onnx").write_bytes(b"\x08\x07\x12\xff"),
+        ValueError,
+        "vae_decoder/model.onnx cannot be loaded",
+    ),
+    "no scheduler": (
+        lambda folder: shutil.rmtree(folder / "scheduler"),
+        FileNotFoundError,
+        "scheduler_config.json is missing",
+    ),
+    "a scheduler of others": (
+        lambda folder: edit(
+            folder / "scheduler" / "scheduler_config.json", _class_name="UniPCMultistepScheduler"
+        ),
+        ValueError,
+        "scheduler_config.json: unknown scheduler 'UniPCMultistepScheduler'; known: ddim",
+    ),
+    "no tokenizer": (
+        lambda folder: shutil.rmtree(folder / "tokenizer"),
+        FileNotFoundError,
+        "needs vocab.json and merges.txt",
+    ),
+    "networks swapped": (
+        lambda folder: shutil.copy(
+            folder / "vae_decoder" / "model.onnx", folder / "unet" / "model.onnx"
+        ),
+        ValueError,
+        "unet/model.onnx has inputs latent_sample; expected are exactly sample, timestep",
+    ),
+    "inpainting": (
+        lambda folder: edit(folder / "unet" / "config.json", out_channels=3),
+        ValueError,
+        "takes 4 channels and gives 3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("break_it", "error", "message"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_folder_that_cannot_be_served_says_why(folder, break_it, error, message):
+    break_it(folder)
+    with pytest.raises(error, match=message):
+        open_pipeline(folder, threads=1)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tpu", "cuda:x"])
+def test_a_device_that_is_not_there_is_refused(folder, device):
+    import onnxruntime
+
+    if device != "tpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(ValueError, match=f"device is '{device}'"):
+        open_pipeline(folder, device=device)
+
+
+def test_an_export_of_one_fixed_size_is_refused(tiny, folder):
+    torch = pytest.importorskip("torch")
+    example = (torch.randn(2, 4, 8, 8), torch.rand(2), torch.randn(2, 77, 16))
+    names = ["sample", "timestep", "encoder_hidden_states"]
+    path = folder / "unet" / "model.onnx"
+    with pytest.warns(), torch.no_grad():
+        torch.onnx.export(tiny[1].unet, example, path, input_names=names, dynamo=False)
+    with pytest.raises(ValueError, match=r"exported for sample .* only: export it with dynamic"):
+        open_pipeline(folder, threads=1)
