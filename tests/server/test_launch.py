@@ -1,0 +1,145 @@
+"""Start-up and stop of the real process: its tables, its sentences, its exit status."""
+
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
+from tritonclient.utils import InferenceServerException
+
+from .conftest import ADD_SUB, ADD_SUB_CODE, Serve, Serving, add_model, identity
+
+
+def ask(serving: Serving, text: str) -> httpclient.InferResult:
+    with httpclient.InferenceServerClient(serving.http, network_timeout=60) as client:
+        entry = httpclient.InferInput("INPUT0", [1], "BYTES")
+        entry.set_data_from_numpy(np.array([text.encode()], dtype=object))
+        return client.infer("talks", [entry])
+
+
+def test_tables_and_addresses(serve: Serve, models: Path) -> None:
+    serving = serve(f"--model-repository={models}")
+    serving.wait_for("--host 0.0.0.0 opens the server")
+    assert "| add_sub         | 1       | READY  |" in serving.log
+    assert "Started GRPCInferenceService at 127.0.0.1:" in serving.log
+    assert "Started HTTPService at 127.0.0.1:" in serving.log
+    assert "[talks_0] initialized talks 1" in serving.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains(serve: Serve, models: Path, number: signal.Signals) -> None:
+    serving = serve(f"--model-repository={models}")
+    address = serving.http
+    answers: list[bytes] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(ask(serving, "slow").as_numpy("OUTPUT0")[0])
+    )
+    asking.start()
+    assert address
+    serving_started = threading.Event()
+    serving_started.wait(0.4)  # let the request reach the model
+    serving.process.send_signal(number)
+    asking.join()
+    assert serving.wait() == 0
+    assert answers == [b"slow"]
+    assert "[talks_0] finalized" in serving.log
+
+
+def test_a_taken_port(serve: Serve, models: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for service, flag in (("HTTP", "http"), ("GRPC", "grpc"), ("Metrics", "metrics")):
+            serving = serve(f"--model-repository={models}", f"--{flag}-port={port}")
+            assert serving.wait() == 1
+            assert serving.lines[-1] == (
+                f"error: failed to start {service} service: Unavailable - Socket "
+                f"'127.0.0.1:{port}' already in use"
+            )
+
+
+def test_a_missing_repository(serve: Serve, tmp_path: Path) -> None:
+    serving = serve("--model-repository", tmp_path / "models" / "none")
+    assert serving.wait() == 1
+    assert serving.lines == [
+        f"error: model repository '{tmp_path}/models/none' does not exist; the nearest folder "
+        f"that does is '{tmp_path}'"
+    ]
+
+
+def test_a_broken_config(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "broken", 'backend: "python"\nmax_batch: 8\n', ADD_SUB_CODE)
+    serving = serve("--model-repository", tmp_path)
+    assert serving.wait() == 1
+    assert f"{tmp_path}/broken/config.pbtxt:2:1: " in serving.log
+    assert 'has no field named "max_batch"' in serving.log
+    assert serving.lines[-2:] == ["  max_batch: 8", "  ^"]
+
+
+def test_a_model_that_does_not_load(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "good", ADD_SUB, ADD_SUB_CODE)
+    add_model(tmp_path, "bad", identity("FP32"), "raise ImportError('no such thing')")
+    serving = serve("--model-repository", tmp_path)
+    assert serving.wait() == 1
+    assert "error: creating server: Internal - failed to load all models" in serving.log
+    assert "ImportError: no such thing" in serving.log
+    serving = serve("--model-repository", tmp_path, "--exit-on-error=false")
+    with grpcclient.InferenceServerClient(serving.grpc) as client:
+        assert client.is_model_ready("good")
+        assert not client.is_server_ready()
+    assert serving.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--htp-port=1", "unknown argument '--htp-port=1'; did you mean --http-port?"),
+        ("--http-port=eight", "argument --http-port: invalid int value: 'eight'"),
+        ("--strict-readiness=maybe", "'maybe' is neither true, on, 1 nor false, off, 0"),
+    ],
+)
+def test_a_bad_flag(serve: Serve, argument: str, expected: str) -> None:
+    serving = serve(argument)
+    assert serving.wait() == 1
+    assert expected in serving.lines[-1]
+
+
+def test_a_worker_that_dies(serve: Serve, models: Path) -> None:
+    serving = serve(f"--model-repository={models}")
+    with pytest.raises(InferenceServerException) as caught:
+        ask(serving, "die")
+    assert "the worker process of model instance 'talks_0' died" in caught.value.message()
+    assert "last words" in caught.value.message()
+    serving.wait_for("died (exit status 3); restarting")
+    with httpclient.InferenceServerClient(serving.http) as client:
+        while not client.is_model_ready("talks"):
+            assert client.is_model_ready("add_sub")
+    assert ask(serving, "again").as_numpy("OUTPUT0")[0] == b"again"
+
+
+def test_no_orphans_after_a_kill(serve: Serve, models: Path) -> None:
+    serving = serve(f"--model-repository={models}")
+    assert serving.http
+    parent = str(serving.process.pid)
+    workers = subprocess.run(["pgrep", "-P", parent], capture_output=True, text=True).stdout.split()
+    assert workers
+    serving.process.kill()
+    serving.wait()  # the pipe that workers inherit nothing of is closed too
+    for worker in workers:
+        deadline = threading.Event()
+        for _ in range(100):
+            if not Path(f"/proc/{worker}").exists():
+                break
+            deadline.wait(0.1)
+        else:
+            pytest.fail(f"worker {worker} outlived its server")
+
+
+def test_the_log_names_the_model(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "add_sub", ADD_SUB, ADD_SUB_CODE, version=3)
+    serving = serve("--model-store", tmp_path)
+    serving.wait_for("successfully loaded 'add_sub' version 3")

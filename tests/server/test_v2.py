@@ -1,0 +1,275 @@
+"""KServe v2 through both protocols, with tritonclient unchanged."""
+
+import http.client
+import json
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
+
+from .conftest import TYPES, Serving
+
+
+@pytest.fixture(params=["http", "grpc"])
+def door(request: pytest.FixtureRequest) -> Any:
+    return {"http": tritonclient.http, "grpc": tritonclient.grpc}[request.param]
+
+
+@pytest.fixture
+def client(door: Any, serving: Serving) -> Any:
+    url = serving.http if door is tritonclient.http else serving.grpc
+    with door.InferenceServerClient(url) as opened:
+        yield opened
+
+
+def tensor(door: Any, name: str, values: np.ndarray, kind: str) -> Any:
+    entry = door.InferInput(name, list(values.shape), kind)
+    entry.set_data_from_numpy(values)
+    return entry
+
+
+def two(door: Any, shape: tuple[int, ...] = (4,)) -> list[Any]:
+    values = np.arange(int(np.prod(shape)), dtype=np.float32).reshape(shape)
+    return [tensor(door, f"INPUT{index}", values, "FP32") for index in (0, 1)]
+
+
+def test_health_and_metadata(client: Any, door: Any) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("add_sub")
+    assert client.is_model_ready("add_sub", "1")
+    extra = {"as_json": True} if door is tritonclient.grpc else {}
+    assert client.get_server_metadata(**extra)["name"] == "nerite"
+    metadata = client.get_model_metadata("add_sub_batch", **extra)
+    assert metadata["versions"] == ["1"]
+    shape = [int(dim) for dim in metadata["inputs"][0]["shape"]]
+    assert (metadata["inputs"][0]["name"], shape) == ("INPUT0", [-1, 4])
+    config = client.get_model_config("add_sub_batch", **extra)
+    config = config.get("config", config)
+    assert (config["name"], config["max_batch_size"]) == ("add_sub_batch", 8)
+
+
+def test_infer(client: Any, door: Any) -> None:
+    result = client.infer("add_sub", two(door), request_id="seven")
+    np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), [0, 2, 4, 6])
+    np.testing.assert_array_equal(result.as_numpy("OUTPUT1"), [0, 0, 0, 0])
+    answer = result.get_response()
+    assert (answer["id"] if isinstance(answer, dict) else answer.id) == "seven"
+
+
+def test_only_the_outputs_asked_for(client: Any, door: Any) -> None:
+    result = client.infer("add_sub", two(door), outputs=[door.InferRequestedOutput("OUTPUT1")])
+    assert result.as_numpy("OUTPUT1") is not None
+    assert result.as_numpy("OUTPUT0") is None
+
+
+def test_batch(client: Any, door: Any) -> None:
+    result = client.infer("add_sub_batch", two(door, (3, 4)))
+    assert result.as_numpy("OUTPUT0").shape == (3, 4)
+
+
+def sample(kind: str) -> np.ndarray:
+    if kind == "STRING":
+        return np.array([b"", "snow ❄".encode(), b"x" * 300], dtype=object)
+    if kind == "BF16":
+        return np.array([0, -1.5, 3e38], ml_dtypes.bfloat16)
+    if kind == "BOOL":
+        return np.array([True, False, True])
+    dtype = np.dtype(kind.lower().replace("fp", "float"))
+    if dtype.kind == "f":
+        return np.array([0, -1.5, np.finfo(dtype).max, np.inf], dtype)
+    return np.array([0, 1, np.iinfo(dtype).max, np.iinfo(dtype).min], dtype)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_datatype_comes_back_as_it_went(client: Any, door: Any, kind: str) -> None:
+    values = sample(kind)
+    triton = "BYTES" if kind == "STRING" else kind
+    result = client.infer(f"identity_{kind.lower()}", [tensor(door, "INPUT0", values, triton)])
+    found = result.as_numpy("OUTPUT0")
+    assert found.dtype == values.dtype
+    np.testing.assert_array_equal(found, values)
+
+
+def test_large_and_empty_tensors(client: Any, door: Any) -> None:
+    large = np.random.default_rng(0).random(1 << 21, dtype=np.float32)
+    for values in (large, np.empty(0, np.float32)):
+        result = client.infer("identity_fp32", [tensor(door, "INPUT0", values, "FP32")])
+        np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), values)
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "shape", "kind", "expected"),
+    [
+        ("nothing", ["INPUT0", "INPUT1"], (4,), "FP32", "unknown model: 'nothing' is not found"),
+        ("add_sub", ["INPUT0", "INPUTX"], (4,), "FP32", "unexpected inference input 'INPUTX'"),
+        ("add_sub", ["INPUT0"], (4,), "FP32", "expected 2 inputs but got 1 inputs for model"),
+        ("add_sub", ["INPUT0", "INPUT1"], (3,), "FP32", "Expected [4], got [3]"),
+        ("add_sub", ["INPUT0", "INPUT1"], (4,), "INT32", "data-type is 'INT32', but model"),
+        ("add_sub_batch", ["INPUT0", "INPUT1"], (4,), "FP32", "Expected [-1,4], got [4]. NOTE"),
+        ("add_sub_batch", ["INPUT0", "INPUT1"], (9, 4), "FP32", "batch-size must be <= 8"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong(
+    client: Any, door: Any, model: str, names: list[str], shape: Any, kind: str, expected: str
+) -> None:
+    dtype = np.float32 if kind == "FP32" else np.int32
+    inputs = [tensor(door, name, np.zeros(shape, dtype), kind) for name in names]
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer(model, inputs)
+    assert expected in caught.value.message()
+    codes = ("404", "StatusCode.NOT_FOUND") if model == "nothing" else (
+        "400", "StatusCode.INVALID_ARGUMENT")  # fmt: skip
+    assert caught.value.status() in codes
+    client.infer("add_sub", two(door))
+
+
+def test_unknown_version(client: Any, door: Any) -> None:
+    with pytest.raises(InferenceServerException, match="version 7 is not found"):
+        client.infer("add_sub", two(door), model_version="7")
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("raise", "RuntimeError: a bad day"),
+        ("error", "not for you"),
+        ("short", "Number of InferenceResponse objects do not match"),
+    ],
+)
+def test_a_model_that_fails_answers_and_lives_on(
+    client: Any, door: Any, what: str, expected: str
+) -> None:
+    def ask(text: str) -> Any:
+        values = np.array([text.encode()], dtype=object)
+        return client.infer("talks", [tensor(door, "INPUT0", values, "BYTES")])
+
+    with pytest.raises(InferenceServerException) as caught:
+        ask(what)
+    assert expected in caught.value.message()
+    assert "worker.py" not in caught.value.message()
+    assert ask("fine").as_numpy("OUTPUT0")[0] == b"fine"
+
+
+def post(serving: Serving, path: str, body: bytes, **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(serving.http)
+    connection.request("POST", path, body, {key.replace("_", "-"): headers[key] for key in headers})
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    return answer.status, json.loads(text) if text else None
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {"name": "INPUT0", "datatype": "FP32", "shape": [2], "data": [1, 2], **changes}
+
+
+def test_json_in_and_out(serving: Serving) -> None:
+    body = json.dumps({"inputs": [entry(shape=[2, 2], data=[[1, 2], [3, 4]])]}).encode()
+    status, answer = post(serving, "/v2/models/identity_fp32/infer", body)
+    assert status == 400  # dims are [-1]: one dimension
+    body = json.dumps({"id": "a", "inputs": [entry(data=[[1], [2.5]])]}).encode()
+    status, answer = post(serving, "/v2/models/identity_fp32/infer", body)
+    assert status == 200
+    assert answer == {
+        "model_name": "identity_fp32",
+        "model_version": "1",
+        "id": "a",
+        "outputs": [{"name": "OUTPUT0", "datatype": "FP32", "shape": [2], "data": [1.0, 2.5]}],
+    }
+
+
+def test_json_keeps_large_integers_and_text(serving: Serving) -> None:
+    large = [2**64 - 1, 2**53 + 1]
+    body = json.dumps({"inputs": [entry(datatype="UINT64", data=large)]}).encode()
+    _, answer = post(serving, "/v2/models/identity_uint64/infer", body)
+    assert answer["outputs"][0]["data"] == large
+    body = json.dumps({"inputs": [entry(datatype="BYTES", data=["雪", ""])]}).encode()
+    _, answer = post(serving, "/v2/models/identity_string/infer", body)
+    assert answer["outputs"][0]["data"] == ["雪", ""]
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "status", "expected"),
+    [
+        (b"{", None, 500, "failed to parse the request JSON buffer"),
+        (b"[]", None, 500, "non-object"),
+        (b"{}", None, 500, "Unable to parse 'inputs'"),
+        ({"data": [1, 2, 3]}, None, 500, "Shape does not match true shape of 'data' field"),
+        ({"data": [1]}, None, 500, "shape does not match true shape"),
+        ({"data": ["a", "b"]}, None, 500, "Unable to parse 'data'"),
+        ({"data": [True, 1]}, None, 500, "Unable to parse 'data'"),
+        ({"shape": [-2]}, None, 500, "non-unsigned-integer as unsigned-integer"),
+        ({"shape": [2**62, 8]}, None, 400, "exceed maximum size"),
+        ({"datatype": "FLOAT"}, None, 400, "invalid datatype"),
+        ({"datatype": "FP16"}, None, 400, "receiving FP16 data via JSON is not supported"),
+        (b'{"inputs":[]}', 99, 400, "inference header size should be in range (0, 13), got: 99"),
+        (b'{"inputs":[]}abcd', 13, 400, "unexpected additional input data"),
+    ],
+)
+def test_a_bad_body(
+    serving: Serving, body: Any, length: int | None, status: int, expected: str
+) -> None:
+    if isinstance(body, dict):
+        body = json.dumps({"inputs": [entry(**body)]}).encode()
+    headers = {} if length is None else {"Inference_Header_Content_Length": str(length)}
+    found, answer = post(serving, "/v2/models/identity_fp32/infer", body, **headers)
+    assert (found, expected in answer["error"]) == (status, True), answer
+
+
+def test_a_body_cut_short(serving: Serving) -> None:
+    head = json.dumps(
+        {"inputs": [{**entry(), "parameters": {"binary_data_size": 8}, "data": None}]}
+    ).replace(', "data": null', "")
+    path = "/v2/models/identity_fp32/infer"
+    length = {"Inference_Header_Content_Length": str(len(head))}
+    status, answer = post(serving, path, head.encode() + b"1234", **length)
+    assert (status, answer["error"]) == (
+        400,
+        "unexpected size for input 'INPUT0', expecting 4 additional bytes for model "
+        "'identity_fp32'",
+    )
+    status, _ = post(serving, path, head.encode() + bytes(8), **length)
+    assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/health/live", 200),
+        ("GET", "/v2/models/nothing/ready", 404),
+        ("GET", "/v2/models/nothing", 404),
+        ("GET", "/v2/models/add_sub/versions/x", 400),
+        ("GET", "/v2/models/add_sub/", 404),
+        ("GET", "/v3", 404),
+        ("POST", "/v2/health/live", 405),
+        ("GET", "/v2/models/add_sub/infer", 405),
+        ("GET", "/metrics", 200),
+    ],
+)
+def test_status_of_a_path(serving: Serving, method: str, path: str, status: int) -> None:
+    connection = http.client.HTTPConnection(serving.http)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    assert answer.status == status
+
+
+def test_metrics_count_requests(serving: Serving) -> None:
+    def count(address: str) -> int:
+        connection = http.client.HTTPConnection(address)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        line = 'nv_inference_request_success{model="identity_int8",version="1"} '
+        return int(text.split(line)[1].split("\n")[0])
+
+    before = count(serving.metrics)
+    body = json.dumps({"inputs": [entry(datatype="INT8")]}).encode()
+    post(serving, "/v2/models/identity_int8/infer", body)
+    assert count(serving.metrics) == count(serving.http) == before + 1
