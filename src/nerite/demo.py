@@ -87,31 +87,38 @@ def _serve_on(server: subprocess.Popen[bytes], log: IO[bytes]) -> int:
 def _next_things(ports: _Ports) -> str:
     address = f"127.0.0.1:{ports.http}"
     url = "" if ports.http == 8000 else f" --url {address}"
-    body = (
-        '{"inputs": [{"name": "prompt", "shape": [1], "datatype": "BYTES",'
-        ' "data": ["a blue sailboat at sunset"]}],'
-        ' "outputs": [{"name": "generated_image", "parameters": {"binary_data": true}}]}'
-    )
     return f"""
 It goes on serving until Ctrl-C. In another terminal, try:
 
-  {sys.executable} -m nerite generate "a yellow balloon over a meadow at dawn"{url}
+  {_command()} generate "a yellow balloon over a meadow at dawn"{url}
 
   # curl: the last 49152 bytes of the answer are the pixels
-  (printf 'P6 128 128 255\\n'; curl -s {address}/v2/models/painter/infer \\
-     -d '{body}' \\
-     | tail -c 49152) > sailboat.ppm
+  (printf 'P6 128 128 255\\n'
+   curl -s {address}/v2/models/painter/infer -d '{{
+     "inputs": [{{"name": "prompt", "shape": [1], "datatype": "BYTES",
+                 "data": ["a blue sailboat at sunset"]}}],
+     "outputs": [{{"name": "generated_image", "parameters": {{"binary_data": true}}}}]
+   }}' | tail -c 49152) > sailboat.ppm
 
   # Python, with any Triton client
   import numpy, tritonclient.grpc as triton
   prompt = triton.InferInput("prompt", [1], "BYTES")
   prompt.set_data_from_numpy(numpy.array([b"a white lighthouse by the sea"], dtype=object))
   answer = triton.InferenceServerClient("127.0.0.1:{ports.grpc}").infer("painter", [prompt])
-  answer.as_numpy("generated_image")                  # uint8, [128, 128, 3]
+  answer.as_numpy("generated_image")  # uint8, [128, 128, 3]
 
-  http://{address}/v2/models/painter   describes the model; \
-http://127.0.0.1:{ports.metrics}/metrics counts
+  http://{address}/v2/models/painter describes the model,
+  http://127.0.0.1:{ports.metrics}/metrics counts what it does.
 """
+
+
+def _command() -> str:
+    """How to call nerite from here; its script is seldom on the path."""
+    script = Path(sys.executable).with_name("nerite")
+    if not script.exists():
+        return f"{sys.executable} -m nerite"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
 @contextlib.contextmanager
