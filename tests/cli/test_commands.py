@@ -132,17 +132,16 @@ def test_demo_says_why_the_server_did_not_start(tmp_path: Path) -> None:
 def test_demo_serves_until_it_is_stopped(tmp_path: Path, number: int) -> None:
     command = [sys.executable, "-u", "-m", "nerite", "demo", "--output", "a.png"]
     # In a session of its own, and signalled as a terminal does: the whole group at once.
-    demo = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert demo.stdout is not None
-    said = ""
-    while "/metrics" not in said:
-        line = demo.stdout.readline()
-        assert line, said
-        said += line
-    time.sleep(0.2)
-    os.killpg(demo.pid, number)
-    assert demo.wait(30) == 0
-    demo.stdout.close()
+    ) as demo:
+        assert demo.stdout is not None
+        said = ""
+        while "/metrics" not in said:
+            line = demo.stdout.readline()
+            assert line, said
+            said += line
+        time.sleep(0.2)
+        os.killpg(demo.pid, number)
+        assert demo.wait(30) == 0
     assert "nerite generate" in said and "curl" in said and "tritonclient.grpc" in said
