@@ -68,8 +68,8 @@ def paint(url: str, model: str | None, settings: Mapping[str, Any]) -> Painting:
     """Ask the server at `url`; `settings` are the model's inputs by name, without None."""
     server = _Server(url)
     try:
-        model = model or server.only_model()
-        request = _request(settings, server.metadata(model))
+        model, metadata = server.painting_model(model)
+        request = _request(settings, metadata)
         began = time.perf_counter()
         answer = server.ask("POST", f"/v2/models/{quote(model)}/infer", request)
         seconds = time.perf_counter() - began
@@ -180,19 +180,25 @@ class _Server:
     def close(self) -> None:
         self._connection.close()
 
-    def only_model(self) -> str:
-        """The model to paint with where none was named."""
-        try:
-            index = self.ask("POST", "/v2/repository/index", b'{"ready": true}').header
-        except _Refused:
-            return "painter"
-        names = sorted({entry["name"] for entry in index})  # type: ignore[index]
+    def painting_model(self, name: str | None) -> tuple[str, Mapping[str, Any]]:
+        """The model to paint with, the only one where none is named, and its metadata."""
+        if name is not None:
+            return name, self.metadata(name)
+        names = self._models()
         painting = [name for name in names if self._paints(name)]
-        if len(painting) == 1 or "painter" in painting:
-            return "painter" if "painter" in painting else painting[0]
+        if "painter" in painting or len(painting) == 1:
+            name = "painter" if "painter" in painting else painting[0]
+            return name, self.metadata(name)
         if painting:
             raise GenerateError(f"name one of the server's models: --model {' | '.join(painting)}")
-        raise GenerateError(f"none of the models at {self._url} paints pictures.")
+        raise GenerateError(f"{self._url} serves no 'painter'; name a model with --model.")
+
+    def _models(self) -> list[str]:
+        try:
+            index: Any = self.ask("POST", "/v2/repository/index", b'{"ready": true}').header
+        except _Refused:  # a server without the repository extension
+            return ["painter"]
+        return sorted({entry["name"] for entry in index})
 
     def _paints(self, model: str) -> bool:
         try:
