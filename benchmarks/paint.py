@@ -10,10 +10,11 @@ import statistics
 import time
 from collections.abc import Callable
 
+import diffusers
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import StableDiffusionPipeline
+import transformers
 from serving import line, serve
 
 from nerite.generate import paint
@@ -60,7 +61,9 @@ def _alternate(ours: Paint, peer: Paint, runs: int) -> tuple[list[float], list[f
 
 def _diffusers(steps: int) -> Paint:
     folder = next(REPOSITORY.rglob("model_index.json")).parent
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
 
     def paint_with_torch(seed: int) -> npt.NDArray[np.uint8]:

@@ -36,7 +36,8 @@ def serve(*options: str) -> Iterator[Running]:
             while not _ready(ports[0]):
                 if server.poll() is not None:
                     log.seek(0)
-                    sys.exit(f"the server did not start:\n{log.read().decode()}")
+                    said = log.read().decode(errors="replace").splitlines()[-3:]
+                    sys.exit("\n".join(["the server did not start:", *said]))
                 time.sleep(0.005)
             seconds = time.perf_counter() - began
             yield Running(ports[0], seconds, psutil.Process(server.pid))

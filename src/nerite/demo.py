@@ -168,9 +168,12 @@ def _ready(port: int) -> bool:
 
 
 def _tail(log: IO[bytes]) -> str:
+    """What the server said last: its error where it has one, which ends what it says."""
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
-    return "".join(f"\n  {line}" for line in (["It said:", *lines[-12:]] if lines else []))
+    errors = [number for number, line in enumerate(lines) if line.startswith("error:")]
+    last = lines[errors[-1] :] if errors else lines[-12:]
+    return "".join(f"\n  {line}" for line in (["It said:", *last] if last else []))
 
 
 def _ports(http_port: int | None) -> _Ports:
