@@ -127,7 +127,7 @@ class Launch:
     def _open_grpc(self, server: Server) -> grpc.aio.Server:
         address, port = self._options.grpc_address, self._options.grpc_port
         try:
-            listener = open_grpc(server, nerite.__version__, address, port)
+            listener, port = open_grpc(server, nerite.__version__, address, port)
         except OSError:
             raise StartError(_taken("GRPC", address, port)) from None
         self._services.append(f"Started GRPCInferenceService at {address}:{port}")
@@ -157,6 +157,7 @@ class Launch:
             date_header=False,
         )
         listener = _Listener(config)
+        port = sock.getsockname()[1]
         serving = asyncio.ensure_future(listener.serve(sockets=[sock]))
         self._services.append(f"Started {name} at {address}:{port}")
 

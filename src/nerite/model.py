@@ -41,16 +41,14 @@ class Model:
     @classmethod
     async def load(cls, entry: ModelEntry, version: int, *, strict_gpu: bool) -> Model:
         """Start the instances of one version. Raises InferenceError when one does not load."""
-        config = ModelConfig()
-        config.CopyFrom(entry.config)
         instances = _instances(entry, version, strict_gpu=strict_gpu)
         try:
             completed = await asyncio.gather(*(instance.start() for instance in instances))
+            config = configs.from_dict(completed[0])
+            configs.check(config)
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
-        config = configs.from_dict(completed[0])
-        configs.check(config)
         return cls(version, config, Pool(list(instances)))
 
     @property

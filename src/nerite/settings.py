@@ -37,13 +37,13 @@ class Settings:
     )
     allow_http: bool = _option(True, "serve HTTP")
     http_address: str = _option("", "address of the HTTP service (--host)")
-    http_port: int = _option(8000, "port of the HTTP service")
+    http_port: int = _option(8000, "port of the HTTP service; 0 takes a free one")
     allow_grpc: bool = _option(True, "serve gRPC")
     grpc_address: str = _option("", "address of the gRPC service (--host)")
-    grpc_port: int = _option(8001, "port of the gRPC service")
+    grpc_port: int = _option(8001, "port of the gRPC service; 0 takes a free one")
     allow_metrics: bool = _option(True, "serve Prometheus metrics")
     metrics_address: str = _option("", "address of the metrics service (the HTTP one)")
-    metrics_port: int = _option(8002, "port of the metrics service")
+    metrics_port: int = _option(8002, "port of the metrics service; 0 takes a free one")
     exit_on_error: bool = _option(True, "leave when a model does not load at start-up")
     strict_readiness: bool = _option(True, "be ready only while every model is")
     strict_gpu: bool = _option(False, "refuse models for GPUs that this machine lacks")
@@ -73,7 +73,7 @@ def parse(argv: Sequence[str]) -> Settings:
     known, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(_unknown(unknown[0]))
-    return Settings(**vars(known))
+    return Settings(**{name: value for name, value in vars(known).items() if value is not None})
 
 
 def _parser() -> _Parser:

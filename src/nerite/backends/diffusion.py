@@ -50,7 +50,7 @@ _INPUTS = {
 }
 _IMAGE, _SEED = "generated_image", "seed"
 _OUTPUTS = {_IMAGE: ("TYPE_UINT8", [-1, -1, 3]), _SEED: ("TYPE_INT64", [1])}
-_MAX_RUNNING = 8
+_MAX_RUNNING = 16
 _SEEDS = 1 << 32  # a seed's low 32 bits are all that count
 
 # A config's parameters, the field of Params each sets by default, and how to read it.
@@ -117,7 +117,7 @@ class DiffusionBackend:
     def _params(self, request: Request) -> list[Params]:
         """One Params per item of the request's batch."""
         values = {
-            ("prompt" if name == self._roles.prompt else name): _column(name, tensor)
+            ("prompt" if name == self._roles.prompt else name): _column(request, name, tensor)
             for name, tensor in request.inputs.items()
         }
         for name in ("width", "height", "num_images"):
@@ -266,7 +266,7 @@ def _number(parameters: Mapping[str, str], name: str, kind: Callable[[str], Any]
         raise invalid(f"parameter {name} is '{parameters[name]}': it must be {expected}") from None
 
 
-def _column(name: str, tensor: Tensor) -> list[Any]:
+def _column(request: Request, name: str, tensor: Tensor) -> list[Any]:
     """A tensor's values as Python's own, text decoded. Raises InferenceError."""
     values = tensor.reshape(-1).tolist()
     if tensor.dtype.kind != "O":
@@ -275,7 +275,7 @@ def _column(name: str, tensor: Tensor) -> list[Any]:
         return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
     except UnicodeDecodeError as error:
         raise invalid(
-            f"input '{name}' is not UTF-8 text: {error.reason} at byte {error.start}"
+            f"{request.label}input '{name}' is not UTF-8 text: {error.reason} at byte {error.start}"
         ) from None
 
 

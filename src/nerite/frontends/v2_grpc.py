@@ -34,8 +34,8 @@ _OPTIONS = (
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-def open_grpc(server: Server, version: str, address: str, port: int) -> grpc.aio.Server:
-    """A bound, not yet started gRPC server; OSError when the port is taken."""
+def open_grpc(server: Server, version: str, address: str, port: int) -> tuple[grpc.aio.Server, int]:
+    """A bound, not yet started gRPC server and its port; OSError when the port is taken."""
     listener = grpc.aio.server(options=_OPTIONS)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(V2Grpc(server, version), listener)
     health_pb2_grpc.add_HealthServicer_to_server(_Health(server), listener)
@@ -46,7 +46,7 @@ def open_grpc(server: Server, version: str, address: str, port: int) -> grpc.aio
         raise OSError(str(error)) from None
     if not bound:
         raise OSError(f"cannot bind {host}:{port}")
-    return listener
+    return listener, bound
 
 
 class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]

@@ -37,12 +37,10 @@ def devices(model: str, group: Mapping[str, Any], *, strict_gpu: bool) -> list[D
     """
     count = group.get("count", 1) or 1
     kind = group.get("kind", "KIND_AUTO")
-    if kind in ("KIND_CPU", "KIND_MODEL"):
+    if kind != "KIND_GPU" and not group.get("gpus"):
         return [CPU] * count
     present = gpus()
     wanted = group.get("gpus") or present
-    if kind == "KIND_AUTO" and not present:
-        return [CPU] * count
     missing = [number for number in wanted if number not in present]
     if not wanted or missing:
         what = f"GPU {missing[0]}" if missing else "a GPU"

@@ -1,0 +1,125 @@
+"""config.pbtxt read, completed, checked and shown."""
+
+from pathlib import Path
+
+import pytest
+
+from nerite.core.errors import InferenceError
+from nerite.repository import config as configs
+from nerite.repository.config import ModelConfig
+from nerite.repository.repository import Repository
+
+GOOD = """
+# a comment
+name: "m"
+backend: "python"
+max_batch_size: 8
+input [ { name: "a" data_type: TYPE_FP32 dims: [ -1, 3 ] } ]
+output { name: "b", data_type: TYPE_STRING, dims: 1 }
+parameters { key: "steps" value { string_value: "20" } }
+dynamic_batching { max_queue_delay_microseconds: 100 }
+"""
+
+
+def write(folder: Path, text: str | None, *versions: str) -> Path:
+    folder.mkdir(parents=True)
+    for version in versions or ("1",):
+        (folder / version).mkdir()
+    if text is not None:
+        (folder / "config.pbtxt").write_text(text)
+    return folder
+
+
+def test_read_and_show(tmp_path: Path) -> None:
+    config = configs.read(write(tmp_path / "m", GOOD) / "config.pbtxt")
+    shown = configs.to_dict(config)
+    assert shown["max_batch_size"] == 8
+    assert shown["input"][0]["dims"] == [-1, 3]
+    assert shown["output"][0]["data_type"] == "TYPE_STRING"
+    assert shown["parameters"] == {"steps": {"string_value": "20"}}
+    assert shown["dynamic_batching"]["max_queue_delay_microseconds"] == 100
+    assert "sequence_batching" not in shown
+    assert configs.from_dict(shown) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "expected"),
+    [
+        ('name: "m"\nbackendd: "x"\n', "2:1", 'no field named "backendd"'),
+        ("max_batch_size: many\n", "1:17", "many"),
+        ('input [ { name: "a" data_type: TYPE_FLOAT } ]', "1:32", "TYPE_FLOAT"),
+        ('input [ { name: "a" ', "1:17", 'Expected "}"'),
+        ('name: "m\n', "1:7", ""),
+    ],
+)
+def test_a_broken_file_is_told_by_place(
+    tmp_path: Path, text: str, where: str, expected: str
+) -> None:
+    file = write(tmp_path / "m", text) / "config.pbtxt"
+    with pytest.raises(InferenceError) as caught:
+        configs.read(file)
+    assert caught.value.message.startswith(f"{file}:{where}: ")
+    assert expected in caught.value.message
+    assert caught.value.message.splitlines()[-1].strip() == "^"
+
+
+def test_scan_completes_and_chooses_versions(tmp_path: Path) -> None:
+    write(tmp_path / "latest", 'backend: "python"', "1", "3", "12", "007", "x")
+    write(tmp_path / "all", 'backend: "python" version_policy { all {} }', "1", "3")
+    specific = 'backend: "python" version_policy { specific { versions: [ 1, 9 ] } }'
+    write(tmp_path / "specific", specific, "1", "3")
+    write(tmp_path / ".git", None)
+    guessed = write(tmp_path / "guessed", None)
+    (guessed / "1" / "model.py").touch()
+    nested = write(tmp_path / "nested", None)
+    (nested / "1" / "sd").mkdir()
+    (nested / "1" / "sd" / "model_index.json").touch()
+    entries = {entry.name: entry for entry in Repository([tmp_path]).scan()}
+    versions = {name: entry.versions for name, entry in entries.items()}
+    assert versions == {
+        "latest": [12],
+        "all": [1, 3],
+        "specific": [1],
+        "guessed": [1],
+        "nested": [1],
+    }
+    assert all(entry.error is None for entry in entries.values())
+    assert entries["guessed"].config.backend == "python"
+    assert entries["nested"].config.backend == "diffusion"
+    (group,) = entries["latest"].config.instance_group
+    assert (group.name, group.count) == ("latest", 1)
+
+
+def test_what_is_wrong_with_one_model_is_told_with_it(tmp_path: Path) -> None:
+    write(tmp_path / "one" / "twice", 'backend: "python"')
+    write(tmp_path / "two" / "twice", 'backend: "python"')
+    write(tmp_path / "one" / "other", 'name: "another" backend: "python"')
+    write(tmp_path / "one" / "nothing", None)
+    entries = Repository([tmp_path / "one", tmp_path / "two"]).scan()
+    errors = {entry.name: entry.error.message for entry in entries if entry.error}
+    assert "appears in two or more repositories" in errors["twice"]
+    assert "name is 'another', but the model's folder is 'other'" in errors["other"]
+    assert "no backend" in errors["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('name: "m"', "must specify at least one input"),
+        ('input { data_type: TYPE_FP32 dims: 1 } output { name: "b" }', "must specify 'name'"),
+        ('input { name: "a" dims: 1 } output { name: "b" }', "must specify 'data_type'"),
+        ('input { name: "a" data_type: TYPE_FP32 dims: 0 } output { name: "b" }', "dims [0]"),
+        ("max_batch_size: -1", "max_batch_size is -1"),
+    ],
+)
+def test_check(tmp_path: Path, text: str, expected: str) -> None:
+    config = configs.read(write(tmp_path / "m", text) / "config.pbtxt")
+    with pytest.raises(InferenceError) as caught:
+        configs.check(config)
+    assert expected in caught.value.message
+
+
+def test_a_config_of_the_wrong_shape() -> None:
+    with pytest.raises(InferenceError, match="inputs"):
+        configs.from_dict({"inputs": []})
+    assert configs.from_dict({"name": "m"}) == ModelConfig(name="m")

@@ -1,0 +1,249 @@
+"""The diffusion backend behind a real server, painting with the embedded painter."""
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from nerite import painter
+
+from .conftest import Serve, Serving
+
+_TYPES = {"INT64": np.int64, "INT32": np.int32, "FP32": np.float32}
+KINDS = {
+    "prompt": "BYTES",
+    "negative_prompt": "BYTES",
+    "scheduler": "BYTES",
+    "seed": "INT64",
+    "guidance_scale": "FP32",
+}
+STEPS = 3
+
+
+def add_painter(repository: Path, name: str, config: str | None, inner: str = "") -> None:
+    """A model whose version folder is the painter's, or holds it as the subfolder `inner`."""
+    version = repository / name / "1"
+    version.parent.mkdir(parents=True)
+    if inner:
+        version.mkdir()
+    (version / inner if inner else version).symlink_to(painter.REPOSITORY / "painter" / "1")
+    if config is not None:
+        (version.parent / "config.pbtxt").write_text(config)
+
+
+TEXT_CONFIG = """
+backend: "diffusion"
+input [ { name: "INPUT_0" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [ { name: "OUTPUT_0" data_type: TYPE_STRING dims: [ 1 ] } ]
+parameters { key: "steps" value: { string_value: "3" } }
+parameters { key: "seed" value: { string_value: "11" } }
+parameters { key: "image_height" value: { string_value: "64" } }
+parameters { key: "image_width" value: { string_value: "96" } }
+parameters { key: "guidance_scale" value: { string_value: "" } }
+instance_group [ { kind: KIND_GPU count: 1 } ]
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("diffusion")
+    add_painter(folder, "plain", None)
+    add_painter(folder, "batching", 'backend: "diffusion" max_batch_size: 4', inner="model")
+    add_painter(folder, "text", TEXT_CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serving(repository: Path) -> Iterator[Serving]:
+    with Serving(f"--model-repository={repository}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(serving: Serving) -> Iterator[httpclient.InferenceServerClient]:
+    with httpclient.InferenceServerClient(serving.http, network_timeout=120) as opened:
+        yield opened
+
+
+def paint(client: Any, model: str = "plain", **values: Any) -> Any:
+    """Ask for a picture; a list as value is the request's batch."""
+    inputs = []
+    for name, value in {"prompt": "a red house", "steps": STEPS, **values}.items():
+        kind = KINDS.get(name, "INT32")
+        items = value if isinstance(value, list) else [value]
+        if kind == "BYTES":
+            items = [item.encode() if isinstance(item, str) else item for item in items]
+        array = np.array(items, dtype=_TYPES.get(kind, object))
+        array = array.reshape(-1, 1) if isinstance(value, list) else array
+        entry = httpclient.InferInput(name, list(array.shape), kind)
+        entry.set_data_from_numpy(array)
+        inputs.append(entry)
+    return client.infer(model, inputs)
+
+
+def picture(result: Any) -> np.ndarray:
+    found: np.ndarray = result.as_numpy("generated_image")
+    return found
+
+
+def test_a_bare_config_is_completed(client: Any) -> None:
+    metadata = client.get_model_metadata("plain")
+    assert [entry["name"] for entry in metadata["inputs"]] == [
+        "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "width", "height",
+        "num_images", "scheduler",
+    ]  # fmt: skip
+    assert metadata["outputs"] == [
+        {"name": "generated_image", "datatype": "UINT8", "shape": [-1, -1, 3]},
+        {"name": "seed", "datatype": "INT64", "shape": [1]},
+    ]
+
+
+def test_same_seed_same_picture(client: Any) -> None:
+    first, again = (paint(client, seed=5, steps=6) for _ in range(2))
+    assert picture(first).shape == (128, 128, 3)
+    assert picture(first).dtype == np.uint8
+    assert first.as_numpy("seed").tolist() == [5]
+    np.testing.assert_array_equal(picture(first), picture(again))
+    other = paint(client, seed=6, steps=6)
+    assert (picture(first) != picture(other)).any()
+
+
+def test_the_seed_drawn_comes_back(client: Any) -> None:
+    drawn = paint(client)
+    (seed,) = drawn.as_numpy("seed").tolist()
+    np.testing.assert_array_equal(picture(paint(client, seed=seed)), picture(drawn))
+
+
+def test_num_images_leads_the_shape(client: Any) -> None:
+    several = picture(paint(client, seed=5, num_images=2))
+    assert several.shape == (2, 128, 128, 3)
+    assert picture(paint(client, seed=5, num_images=1)).shape == (1, 128, 128, 3)
+    second = picture(paint(client, seed=6)).astype(int)
+    assert np.abs(several[1].astype(int) - second).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(64, 64), (256, 64), (72, 136), (256, 256)])
+def test_sizes(client: Any, size: tuple[int, int]) -> None:
+    width, height = size
+    result = paint(client, width=width, height=height, steps=1)
+    assert picture(result).shape == (height, width, 3)
+
+
+def test_words_and_settings_matter(client: Any) -> None:
+    settings: list[dict[str, Any]] = [
+        {},
+        {"prompt": "a blue boat on the sea at night"},
+        {"negative_prompt": "snow"},
+        {"guidance_scale": 1.0},
+        {"scheduler": "ddim"},
+        {"steps": 4},
+    ]
+    pictures = [picture(paint(client, seed=1, **one)).tobytes() for one in settings]
+    assert len(set(pictures)) == len(settings)
+
+
+def test_a_batch_is_a_picture_each(client: Any) -> None:
+    result = paint(
+        client,
+        "batching",
+        prompt=["a red house", "a tree"],
+        seed=[5, 9],
+        steps=[STEPS, STEPS],
+    )
+    assert picture(result).shape == (2, 128, 128, 3)
+    assert result.as_numpy("seed").tolist() == [[5], [9]]
+    alone = picture(paint(client, prompt="a tree", seed=9)).astype(int)
+    assert np.abs(picture(result)[1].astype(int) - alone).max() <= 2
+    several = paint(client, "batching", prompt=["a", "b"], num_images=[2, 2], steps=[1, 1])
+    assert picture(several).shape == (2, 2, 128, 128, 3)
+
+
+def test_sizes_within_a_batch_must_agree(client: Any) -> None:
+    with pytest.raises(InferenceServerException, match="width.*share one size") as caught:
+        paint(client, "batching", prompt=["a", "b"], steps=[1, 1], width=[64, 128])
+    assert caught.value.status() == "400"
+
+
+def test_text_in_and_base64_png_out(serving: Serving, client: Any) -> None:
+    with grpcclient.InferenceServerClient(serving.grpc) as grpc:
+        entry = grpcclient.InferInput("INPUT_0", [1], "BYTES")
+        entry.set_data_from_numpy(np.array([b"a red house"], dtype=object))
+        answer = grpc.infer("text", [entry]).as_numpy("OUTPUT_0")
+    assert answer.shape == (1,)
+    image = Image.open(io.BytesIO(base64.b64decode(answer[0])))
+    assert (image.format, image.size) == ("PNG", (96, 64))
+    same = paint(client, seed=11, height=64, width=96)
+    np.testing.assert_array_equal(np.asarray(image), picture(same))
+
+
+def test_a_gpu_that_is_not_there_is_a_warning(serving: Serving) -> None:
+    if list(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this machine has a GPU")
+    warnings = [line for line in serving.lines if "asks for a GPU" in line]
+    assert len(warnings) == 1
+    assert "runs on the CPU" in warnings[0]
+
+
+def test_strict_gpu_refuses(serve: Serve, repository: Path) -> None:
+    if list(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this machine has a GPU")
+    refused = serve(f"--model-repository={repository}", "--strict-gpu")
+    assert refused.wait() == 1
+    assert "which this machine does not have (--strict-gpu)" in refused.log
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("prompt", b"\xff\xfe", "input 'prompt' is not UTF-8 text: invalid start byte at byte 0"),
+        ("width", 0, "width is 0: it must be a multiple of 8 from 64 to 256; try 64"),
+        ("width", -64, "width is -64: it must be a multiple of 8 from 64 to 256; try 64"),
+        ("height", 1 << 30, "it must be a multiple of 8 from 64 to 256; try 256"),
+        ("height", 100, "height is 100: it must be a multiple of 8 from 64 to 256; try 96 or 104"),
+        ("steps", 0, "steps is 0: it must be a whole number from 1 to 1000"),
+        ("steps", 100_000, "steps is 100000: it must be a whole number from 1 to 1000"),
+        ("guidance_scale", float("nan"), "guidance_scale is nan: it must be a number from 0 to"),
+        ("guidance_scale", float("inf"), "guidance_scale is inf: it must be a number from 0 to"),
+        ("num_images", 0, "num_images is 0: it must be a whole number"),
+        ("num_images", 1000, "num_images is 1000: it must be a whole number from 1 to 16"),
+        ("scheduler", "magic", "unknown scheduler 'magic'; known: ddim"),
+    ],
+)
+def test_bad_values(client: Any, name: str, value: Any, expected: str) -> None:
+    with pytest.raises(InferenceServerException) as caught:
+        paint(client, **{name: value})
+    assert caught.value.status() == "400"
+    assert expected in caught.value.message()
+    assert picture(paint(client, steps=1)).shape == (128, 128, 3)
+
+
+def test_a_bad_parameter_is_told_at_load(serve: Serve, tmp_path: Path) -> None:
+    config = 'backend: "diffusion" parameters { key: "steps" value: { string_value: "many" } }'
+    add_painter(tmp_path, "bad", config)
+    refused = serve(f"--model-repository={tmp_path}")
+    assert refused.wait() == 1
+    assert "parameter steps is 'many': it must be a whole number" in refused.log
+
+
+def test_a_folder_without_a_model(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "empty" / "1").mkdir(parents=True)
+    (tmp_path / "empty" / "config.pbtxt").write_text('backend: "diffusion"')
+    refused = serve(f"--model-repository={tmp_path}")
+    assert refused.wait() == 1
+    assert "model_index.json" in refused.log
+    assert "Traceback" not in refused.lines[-1]
+
+
+def test_without_a_repository_the_painter_is_served(serve: Serve) -> None:
+    serving = serve()
+    with httpclient.InferenceServerClient(serving.http, network_timeout=120) as client:
+        assert client.is_server_ready()
+        assert picture(paint(client, "painter", steps=1)).shape == (128, 128, 3)
