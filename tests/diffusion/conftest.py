@@ -72,12 +72,15 @@ def _make_networks(vocabulary_size):
         up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=4,
     )
-    # Exported from inside a wrapper, weights that want gradients are refused.
-    return tuple(part.eval().requires_grad_(False) for part in (text_encoder, unet, vae))
+    return text_encoder.eval(), unet.eval(), vae.eval()
 
 
-def _export(torch, path, call, example, names, dynamic):
+def _export(torch, path, network, call, example, names, dynamic):
     class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network  # or its weights would be constants, not initializers
+
         def forward(self, *inputs):
             return call(*inputs)
 
@@ -89,7 +92,7 @@ def _export(torch, path, call, example, names, dynamic):
     }
     with torch.no_grad():
         torch.onnx.export(
-            Wrapped(),
+            Wrapped().eval(),
             example,
             path,
             input_names=names,
@@ -112,7 +115,7 @@ def _export_unet(path, unet, *, timestep="float", per_row=True):
     dynamic = {"sample": "b?hw", "encoder_hidden_states": "bs?"}
     if per_row:
         dynamic["timestep"] = "b"
-    _export(torch, path, lambda *inputs: unet(*inputs)[0], example, names, dynamic)
+    _export(torch, path, unet, lambda *inputs: unet(*inputs)[0], example, names, dynamic)
 
 
 @pytest.fixture
@@ -164,6 +167,7 @@ def tiny(tmp_path_factory):
         _export(
             torch,
             folder / "text_encoder" / "model.onnx",
+            text_encoder,
             lambda ids: text_encoder(ids)[0],
             (torch.ones(2, 77, dtype=torch.int64),),
             ["input_ids"],
@@ -173,6 +177,7 @@ def tiny(tmp_path_factory):
         _export(
             torch,
             folder / "vae_decoder" / "model.onnx",
+            vae,
             lambda latents: vae.decode(latents).sample,
             (torch.randn(1, 4, 9, 9),),
             ["latent_sample"],

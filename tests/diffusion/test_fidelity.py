@@ -191,7 +191,7 @@ def test_v_prediction_as_the_folder_says(tiny, tmp_path):
         tiny[1].scheduler = own
 
 
-def test_an_export_traced_at_one_size_names_the_sizes_it_paints(tiny, tmp_path):
+def test_an_export_traced_at_one_size_names_the_sizes_it_paints(tiny, reference, tmp_path):
     folder = shutil.copytree(tiny[0], tmp_path / "model")
     unet = tiny[1].unet
     with torch.no_grad():
@@ -209,6 +209,9 @@ def test_an_export_traced_at_one_size_names_the_sizes_it_paints(tiny, tmp_path):
             dynamo=False,
         )
     pipeline = open_pipeline(folder, threads=1)
-    with pytest.raises(InvalidParams, match="multiples of 16 only"):
-        paint_alone(pipeline, replace(REQUEST, width=72))
-    paint_alone(pipeline, replace(REQUEST, width=80))
+    with pytest.raises(InvalidParams, match="multiple of 16 from 64 to 256; try 64 or 80"):
+        pipeline.check(replace(REQUEST, width=72))
+    assert_close(
+        paint_alone(pipeline, replace(REQUEST, width=80)).images,
+        reference(replace(REQUEST, width=80)),
+    )

@@ -122,6 +122,11 @@ BROKEN = {
         ValueError,
         "unet/model.onnx has inputs latent_sample; expected are exactly sample, timestep",
     ),
+    "a VAE of another factor": (
+        lambda folder: edit(folder / "vae" / "config.json", block_out_channels=[8, 8, 8]),
+        ValueError,
+        "do not work together: the decoder made",
+    ),
     "inpainting": (
         lambda folder: edit(folder / "unet" / "config.json", out_channels=3),
         ValueError,
@@ -155,4 +160,28 @@ def test_an_export_of_one_fixed_size_is_refused(tiny, folder):
     with pytest.warns(), torch.no_grad():
         torch.onnx.export(tiny[1].unet, example, path, input_names=names, dynamo=False)
     with pytest.raises(ValueError, match=r"exported for sample .* only: export it with dynamic"):
+        open_pipeline(folder, threads=1)
+
+
+def test_a_graph_may_share_the_weights_file_of_a_sibling(folder):
+    """As the painter's decoder and encoder do, so that no weight is stored twice."""
+    onnx = pytest.importorskip("onnx")
+    path, weights = folder / "vae_decoder" / "model.onnx", folder / "vae" / "x.safetensors"
+    model, moved = onnx.load(path), b""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            data = onnx.numpy_helper.to_array(tensor).tobytes()
+            place = {"location": "../vae/x.safetensors", "offset": len(moved), "length": len(data)}
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            moved += data
+    path.write_bytes(model.SerializeToString())
+    assert moved
+    weights.write_bytes(moved)
+    (folder / "unet" / "empty.safetensors").touch()
+    open_pipeline(folder, threads=1)
+    weights.rename(folder / "x.safetensors")
+    with pytest.raises(ValueError, match="vae_decoder/model.onnx cannot be loaded"):
         open_pipeline(folder, threads=1)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from nerite.diffusion.folder import read_json, read_json_if_there
 
 _MAX_LENGTH = 77
+# The tokens that count lie well within; a book sent as a prompt would hold up the others.
+_MAX_TEXT = 20_000
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -42,7 +44,7 @@ class ClipTokenizer:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids, int64 [len(texts), length]: longer texts are cut, shorter ones padded."""
-        encodings = self._tokenizer.encode_batch(list(texts))
+        encodings = self._tokenizer.encode_batch([text[:_MAX_TEXT] for text in texts])
         return np.array([encoding.ids for encoding in encodings], np.int64)
 
 

@@ -44,9 +44,10 @@ class StableDiffusion:
         vae = vae or read_json_if_there(folder / "vae_decoder" / "config.json")
         self._channels = _read_channels(unet, self._unet.inputs["sample"].shape[1])
         self._latent_scale = np.float32(vae.get("scaling_factor") or 0.18215)
-        # Where an export was traced at one size, its UNet halves sizes this often, exactly.
-        self._exact_multiple = 2 ** (len(unet.get("block_out_channels") or [0] * 4) - 1)
-        self.limits = _read_limits(unet, vae, int(self._schedule.get("num_train_timesteps", 1000)))
+        self._pixels = 2 ** _halvings(vae)
+        multiple = self._pixels * self._try_networks(2 ** _halvings(unet))
+        steps = int(self._schedule.get("num_train_timesteps", 1000))
+        self.limits = _read_limits(unet, self._pixels, multiple, steps)
 
     def check(self, params: Params) -> None:
         self.limits.check(params)
@@ -73,8 +74,8 @@ class StableDiffusion:
     def _start(self, params: Params, positive: Conditioning, negative: Conditioning | None) -> Job:
         table = build_table(self._schedule, params.steps, params.scheduler)
         generators = [TorchGenerator(params.seed + k) for k in range(params.num_images)]
-        scale = self.limits.size_multiple
-        shape = (1, self._channels, params.height // scale, params.width // scale)
+        size = (params.height // self._pixels, params.width // self._pixels)
+        shape = (1, self._channels, *size)
         noise = np.concatenate([generator.normal(shape) for generator in generators])
         states = np.zeros((params.num_images, SLOTS, *shape[1:]), np.float32)
         states[:, 0] = noise * np.float32(table.initial_scale)
@@ -100,16 +101,9 @@ class StableDiffusion:
     def _forward(self, latents: Array, timesteps: Array, conditioning: Conditioning) -> Array:
         feeds = {"sample": latents, "timestep": timesteps, **conditioning}
         shape = self._unet.inputs["timestep"].shape
-        try:
-            if len(shape) == 1 and not isinstance(shape[0], int):
-                return self._unet.run(feeds)
-            return self._forward_by_timestep(feeds, shape)
-        except Exception as error:
-            if all(size % self._exact_multiple == 0 for size in latents.shape[2:]):
-                raise
-            multiple = self._exact_multiple * self.limits.size_multiple
-            message = f"this model's export paints sizes that are multiples of {multiple} only"
-            raise InvalidParams("width", f"width and height: {message}") from error
+        if len(shape) == 1 and not isinstance(shape[0], int):
+            return self._unet.run(feeds)
+        return self._forward_by_timestep(feeds, shape)
 
     def _forward_by_timestep(self, feeds: Mapping[str, Array], shape: tuple[Any, ...]) -> Array:
         """One forward per distinct timestep, for a graph that takes a single one."""
@@ -120,6 +114,33 @@ class StableDiffusion:
             chosen["timestep"] = np.full(shape, timestep)
             outputs[rows] = self._unet.run(chosen)
         return outputs
+
+    def _try_networks(self, exact: int) -> int:
+        """What latents' sides must be a multiple of: 1, or ``exact`` for a plainer export.
+
+        Traced at an even size, a UNet doubles on its way up what it halved on its way down, and
+        fails on sides that were rounded. Raises ValueError where the networks do not fit.
+        """
+        try:
+            self._paint_nothing(exact + 1)
+            return 1
+        except Exception:
+            _log.debug("the UNet takes multiples of %d latents only", exact, exc_info=True)
+        try:
+            self._paint_nothing(exact)
+        except Exception as error:
+            raise ValueError(f"the model's networks do not work together: {error}") from error
+        return exact
+
+    def _paint_nothing(self, size: int) -> None:
+        """One small pass through all networks; raises what they raise."""
+        context = self._text_encoder.run({_IDS: self._tokenizer.encode([""])})
+        latents = np.zeros((1, self._channels, size, size), np.float32)
+        latents = self._forward(latents, np.zeros(1), {_CONTEXT: context})
+        image = self._decoder.run({self._latents_name: latents})
+        expected = (1, 3, size * self._pixels, size * self._pixels)
+        if image.shape != expected:
+            raise ValueError(f"the decoder made {image.shape} where {expected} is expected")
 
 
 def _read_schedule(folder: Path) -> dict[str, Any]:
@@ -147,17 +168,23 @@ def _read_channels(unet: Mapping[str, Any], in_graph: int | str | None) -> int:
     return channels
 
 
-def _read_limits(unet: Mapping[str, Any], vae: Mapping[str, Any], max_steps: int) -> Limits:
-    scale = 2 ** (len(vae.get("block_out_channels") or [0] * 4) - 1)
+def _halvings(config: Mapping[str, Any]) -> int:
+    """How often a UNet or VAE halves its input's sides; Stable Diffusion's do so three times."""
+    return len(config.get("block_out_channels") or [0] * 4) - 1
+
+
+def _read_limits(unet: Mapping[str, Any], pixels: int, multiple: int, max_steps: int) -> Limits:
+    """``pixels`` a latent's side stands for; sizes must be multiples of ``multiple``."""
     size = unet.get("sample_size") or 64
     height, width = size if isinstance(size, list) else (size, size)
     # Far above the trained size pictures fall apart, and attention's memory grows as size ** 4.
-    largest = max(2 * scale * max(height, width), 256)
+    largest = max(2 * pixels * max(height, width), 256)
     return Limits(
-        width=width * scale,
-        height=height * scale,
-        max_size=largest,
-        size_multiple=scale,
+        width=width * pixels,
+        height=height * pixels,
+        min_size=max(64, multiple),
+        max_size=largest // multiple * multiple,
+        size_multiple=multiple,
         max_steps=max_steps,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,16 +42,9 @@ class OnnxNetwork:
     """One graph in an onnxruntime session (see network.Network)."""
 
     def __init__(self, path: Path, providers: list[Any], threads: int) -> None:
-        import onnxruntime
-
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                path, _session_options(threads), providers=providers
-            )
-        except Exception as error:  # onnxruntime's own types share no base but this one
-            raise ValueError(f"{path} cannot be loaded: {error}") from error
+        self._session = _open_session(path, providers, threads)
         ports = [_port(entry) for entry in self._session.get_inputs()]
         self.inputs: Mapping[str, Port] = {port.name: port for port in ports}
         self._output = self._session.get_outputs()[0].name
@@ -59,6 +53,40 @@ class OnnxNetwork:
         cast = {name: _cast(value, self.inputs[name].dtype) for name, value in feeds.items()}
         output = self._session.run([self._output], cast)[0]
         return np.asarray(output, np.float32)
+
+
+def _open_session(path: Path, providers: list[Any], threads: int) -> Any:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(path, _session_options(threads), providers=providers)
+    except Exception as error:  # onnxruntime's own types share no base but this one
+        failure = error
+    options = _session_options(threads)
+    lent = _lend_weights(options, path)
+    if lent:
+        with contextlib.suppress(Exception):
+            return onnxruntime.InferenceSession(path, options, providers=providers)
+    raise ValueError(f"{path} cannot be loaded: {failure}") from failure
+
+
+def _lend_weights(options: Any, path: Path) -> list[Array]:
+    """Let the graph at ``path`` point into the safetensors files of its sibling folders.
+
+    onnxruntime reads nothing outside a graph's own folder, but the graphs of a VAE's two halves
+    may share the one file of ``vae/``. Files are mapped, not read, and the mappings returned must
+    live until the session does; [] where there is nothing to lend.
+    """
+    files = [file for file in path.parent.glob("*") if file.is_file() and file != path]
+    files += [file for file in path.parent.glob("../*/*.safetensors") if file not in files]
+    files = [file for file in files if file.stat().st_size]
+    if not files or not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        return []
+    names = [os.path.relpath(file, path.parent).replace(os.sep, "/") for file in files]
+    buffers: list[Array] = [np.memmap(file, np.uint8, mode="r") for file in files]
+    sizes = [buffer.size for buffer in buffers]
+    options.add_external_initializers_from_files_in_memory(names, buffers, sizes)
+    return buffers
 
 
 def _session_options(threads: int) -> Any:
