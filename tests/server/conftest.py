@@ -17,7 +17,8 @@ _STARTED = re.compile(r"Started (\w+).* at 127\.0\.0\.1:(\d+)$")
 class Serving:
     """`nerite serve` as a user starts it; its addresses, its log, its exit status."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, wait: bool = True) -> None:
+        """`wait`: until it serves or has ended."""
         ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nerite", "serve", *ports, *arguments],
@@ -31,8 +32,9 @@ class Serving:
         self._ended = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or len(self._ports) == 3, timeout=60)
+        if wait:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended or len(self._ports) == 3, timeout=60)
 
     def _read(self) -> None:
         assert self.process.stdout is not None

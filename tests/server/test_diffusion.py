@@ -1,8 +1,11 @@
 """The diffusion backend behind a real server, painting with the embedded painter."""
 
 import base64
+import http.client
 import io
-from collections.abc import Iterator
+import json
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +250,68 @@ def test_without_a_repository_the_painter_is_served(serve: Serve) -> None:
     with httpclient.InferenceServerClient(serving.http, network_timeout=120) as client:
         assert client.is_server_ready()
         assert picture(paint(client, "painter", steps=1)).shape == (128, 128, 3)
+
+
+def cancelled(serving: Serving, model: str) -> int:
+    connection = http.client.HTTPConnection(serving.metrics)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    labels = f'{{model="{model}",reason="CANCELED",version="1"}} '
+    return int(text.split(f"nv_inference_request_failure{labels}")[1].split("\n")[0])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Fails after half a minute; the thousand steps that are cancelled here would take longer."""
+    pause = threading.Event()
+    for _ in range(300):
+        if condition():
+            return
+        pause.wait(0.1)
+    pytest.fail("it did not happen")
+
+
+LONG = {"prompt": ("BYTES", "a tree"), "steps": ("INT32", 1000), "num_images": ("INT32", 16)}
+
+
+def test_an_http_client_that_leaves_frees_the_engine(serving: Serving, client: Any) -> None:
+    before = cancelled(serving, "plain")
+    inputs = [
+        {"name": name, "datatype": kind, "shape": [1], "data": [value]}
+        for name, (kind, value) in LONG.items()
+    ]
+    body = json.dumps({"inputs": inputs})
+    connection = http.client.HTTPConnection(serving.http)
+    connection.request("POST", "/v2/models/plain/infer", body)
+    threading.Event().wait(0.5)
+    connection.close()
+    wait_until(lambda: cancelled(serving, "plain") == before + 1)
+    assert picture(paint(client, steps=1)).shape == (128, 128, 3)
+
+
+def test_a_cancelled_grpc_call_frees_the_engine(serving: Serving, client: Any) -> None:
+    before = cancelled(serving, "plain")
+    inputs = []
+    for name, (kind, value) in LONG.items():
+        entry = grpcclient.InferInput(name, [1], kind)
+        data = [value.encode()] if isinstance(value, str) else [value]
+        entry.set_data_from_numpy(np.array(data, object if kind == "BYTES" else np.int32))
+        inputs.append(entry)
+    ended: list[Any] = []
+    with grpcclient.InferenceServerClient(serving.grpc) as grpc:
+        call = grpc.async_infer("plain", inputs, lambda result, error: ended.append(error))
+        threading.Event().wait(0.5)
+        call.cancel()
+        wait_until(lambda: cancelled(serving, "plain") == before + 1 and bool(ended))
+    assert "CANCELLED" in str(ended[0])
+    assert picture(paint(client, steps=1)).shape == (128, 128, 3)
+
+
+def test_the_front_process_has_no_runtime(serving: Serving) -> None:
+    maps = Path(f"/proc/{serving.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("/proc is Linux's")
+    loaded = maps.read_text()
+    assert "numpy" in loaded
+    assert "onnxruntime" not in loaded
+    assert "torch" not in loaded

@@ -143,3 +143,50 @@ def test_the_log_names_the_model(serve: Serve, tmp_path: Path) -> None:
     add_model(tmp_path, "add_sub", ADD_SUB, ADD_SUB_CODE, version=3)
     serving = serve("--model-store", tmp_path)
     serving.wait_for("successfully loaded 'add_sub' version 3")
+
+
+def test_a_signal_while_a_model_loads(tmp_path: Path) -> None:
+    code = """
+        import time
+
+        class TritonPythonModel:
+            def initialize(self, args):
+                print("still loading", flush=True)
+                time.sleep(60)
+
+            def execute(self, requests):
+                return []
+    """
+    add_model(tmp_path, "slow", identity("FP32"), code)
+    with Serving("--model-repository", str(tmp_path), wait=False) as serving:
+        serving.wait_for("[slow_0] still loading")
+        assert serving.stop() == 0
+
+
+def test_health_while_a_model_loads(tmp_path: Path) -> None:
+    """Probes are answered from the first moment: live, and not ready before the models are."""
+    gate = tmp_path / "gate"
+    code = f"""
+        import os, time
+
+        class TritonPythonModel:
+            def initialize(self, args):
+                print("waiting", flush=True)
+                while not os.path.exists({str(gate)!r}):
+                    time.sleep(0.05)
+
+            def execute(self, requests):
+                return []
+    """
+    add_model(tmp_path / "models", "slow", identity("FP32"), code)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = (f"--http-port={port}", "--model-repository", str(tmp_path / "models"))
+    with Serving(*arguments, wait=False) as serving:
+        serving.wait_for("[slow_0] waiting")
+        with httpclient.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            assert client.is_server_live()
+            assert not client.is_server_ready()
+            gate.touch()
+            serving.wait_for("Started HTTPService")
+            assert client.is_server_ready()
