@@ -72,6 +72,9 @@ def _make_networks(vocabulary_size):
         up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=4,
     )
+    for name, weight in unet.named_parameters():
+        if "attn2.to_out.0.weight" in name:
+            weight.data *= 20  # or the words, and the guidance, would hardly show
     return text_encoder.eval(), unet.eval(), vae.eval()
 
 

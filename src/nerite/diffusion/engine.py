@@ -191,14 +191,13 @@ class Engine:
             self._settle_all(self._tickets_of(chosen), error)
 
     def _finish(self) -> None:
-        """Decode, in one call, the oldest job that is done and those of its size."""
+        """Decode, in one call, what this turn's forward has brought to its last step."""
         done = [job for job in self._jobs() if job.done]
         if not done:
             return
-        chosen = [job for job in done if job.key == done[0].key]
-        tickets = self._tickets_of(chosen)
+        tickets = self._tickets_of(done)
         try:
-            painted = self._pipeline.finish(chosen)
+            painted = self._pipeline.finish(done)
         except Exception as error:
             self._settle_all(tickets, error)
             return

@@ -20,6 +20,7 @@ _DTYPES = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
+Provider = tuple[str, dict[str, str]]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -41,10 +42,13 @@ def onnx_loader(folder: Path, *, device: str, threads: int | None) -> Loader:
 class OnnxNetwork:
     """One graph in an onnxruntime session (see network.Network)."""
 
-    def __init__(self, path: Path, providers: list[Any], threads: int) -> None:
+    def __init__(self, path: Path, providers: list[Provider], threads: int) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing")
         self._session = _open_session(path, providers, threads)
+        # Where CUDA's libraries do not load, onnxruntime falls back to the CPU and says nothing.
+        if providers[0][0] not in self._session.get_providers():
+            raise ValueError(f"{providers[0][0]} is there, but its libraries cannot be loaded")
         ports = [_port(entry) for entry in self._session.get_inputs()]
         self.inputs: Mapping[str, Port] = {port.name: port for port in ports}
         self._output = self._session.get_outputs()[0].name
@@ -55,7 +59,7 @@ class OnnxNetwork:
         return np.asarray(output, np.float32)
 
 
-def _open_session(path: Path, providers: list[Any], threads: int) -> Any:
+def _open_session(path: Path, providers: list[Provider], threads: int) -> Any:
     import onnxruntime
 
     try:
@@ -110,7 +114,7 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _choose_providers(device: str) -> list[Any]:
+def _choose_providers(device: str) -> list[Provider]:
     import onnxruntime
 
     kind, _, number = device.partition(":")
@@ -123,7 +127,7 @@ def _choose_providers(device: str) -> list[Any]:
             f"device is {device!r}, but this onnxruntime has no {provider} (it has "
             f"{', '.join(available)}): install onnxruntime-gpu, or choose 'cpu'"
         )
-    return [(provider, {"device_id": number}) if number else provider]
+    return [(provider, {"device_id": number} if number else {})]
 
 
 def _port(entry: Any) -> Port:
