@@ -49,7 +49,7 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def serve(log: Path, *options: str) -> Iterator[ServerProcess]:
+def _serve(log: Path, *options: str) -> Iterator[ServerProcess]:
     """A server with `options` that is ready; it is stopped at the end, which must go well."""
     ports = _free_ports(3)
     command = [sys.executable, "-m", "nerite", "serve", *options]
@@ -70,8 +70,15 @@ def serve(log: Path, *options: str) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="session")
 def painter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The embedded painter, served by a real process that the whole session shares."""
-    with serve(tmp_path_factory.mktemp("server") / "log") as server:
+    with _serve(tmp_path_factory.mktemp("server") / "log") as server:
         yield server
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """`start_server("--model-repository", folder)`: a server until the test's end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *options: stack.enter_context(_serve(tmp_path / "server.log", *options))
 
 
 @pytest.fixture

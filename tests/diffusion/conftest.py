@@ -106,19 +106,23 @@ def _export(torch, path, network, call, example, names, dynamic):
         )
 
 
-def _export_unet(path, unet, *, timestep="float", per_row=True):
-    """``timestep`` is float or int, with one timestep per row or a single one for all."""
+def _export_unet(path, unet, *, times=2, letters="b", dtype="float32", squeeze=False):
+    """A graph for ``times`` timesteps, 0 for a scalar; ``letters`` names its free dimensions.
+
+    ``squeeze`` insists on a single timestep, whatever the letters say.
+    """
     import torch
 
-    times = torch.tensor([7.0, 8.0] if per_row else [7.0])
-    times = times if timestep == "float" else times.to(torch.int64)
+    timestep = (torch.arange(times) if times else torch.tensor(7)).to(getattr(torch, dtype))
     # Odd latents, so that the trace measures sizes on its way up where it would else double.
-    example = (torch.randn(2, 4, 9, 9), times, torch.randn(2, 77, 16))
+    example = (torch.randn(2, 4, 9, 9), timestep, torch.randn(2, 77, 16))
+
+    def call(sample, timestep, context):
+        return unet(sample, timestep.reshape(1) if squeeze else timestep, context)[0]
+
     names = ["sample", "timestep", "encoder_hidden_states"]
-    dynamic = {"sample": "b?hw", "encoder_hidden_states": "bs?"}
-    if per_row:
-        dynamic["timestep"] = "b"
-    _export(torch, path, unet, lambda *inputs: unet(*inputs)[0], example, names, dynamic)
+    dynamic = dict(zip(names, ("b?hw", letters, "bs?"), strict=True))
+    _export(torch, path, unet, call, example, names, dynamic)
 
 
 @pytest.fixture

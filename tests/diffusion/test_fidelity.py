@@ -162,12 +162,18 @@ def test_pictures_of_a_busy_engine_are_diffusers(pipeline, reference):
         assert_close(painted[request].images, reference(request))
 
 
-@pytest.mark.parametrize(("timestep", "per_row"), [("float", False), ("int", True), ("int", False)])
-def test_other_exports_of_the_unet_paint_the_same(
-    tiny, reference, export_unet, tmp_path, timestep, per_row
-):
+EXPORTS = {
+    "one timestep": {"times": 1, "letters": "?"},
+    "a scalar": {"times": 0, "letters": ""},
+    "int64 timesteps": {"times": 2, "letters": "b", "dtype": "int64"},
+    "one, said to be many": {"times": 1, "letters": "t", "squeeze": True},
+}
+
+
+@pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS.keys())
+def test_other_exports_of_the_unet_paint_the_same(tiny, reference, export_unet, tmp_path, export):
     folder = shutil.copytree(tiny[0], tmp_path / "model")
-    export_unet(folder / "unet" / "model.onnx", tiny[1].unet, timestep=timestep, per_row=per_row)
+    export_unet(folder / "unet" / "model.onnx", tiny[1].unet, **export)
     engine, painted = Engine(open_pipeline(folder, threads=1)), {}
     for steps in (4, 6):
         params = replace(REQUEST, steps=steps, scheduler="ddim")

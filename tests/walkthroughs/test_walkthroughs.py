@@ -1,4 +1,4 @@
-"""Every walkthrough is replayed: its commands run, its files are written, its server serves.
+"""The README and the walkthroughs are replayed: commands run, files are written, servers serve.
 
 A block's first line says what it is: ```shell runs, ```shell server goes on running until the end,
 ```python client.py is a file. Plain blocks are for the reader.
@@ -19,6 +19,7 @@ from PIL import Image
 
 DOCS = Path(__file__).parents[2] / "docs" / "walkthroughs"
 ENGLISH = sorted(file for file in DOCS.glob("*.md") if not file.name.endswith(".zh.md"))
+README = DOCS.parents[1] / "README.md"
 _BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -103,7 +104,7 @@ def replay(tmp_path: Path, free_ports: tuple[int, int, int]) -> Iterator[Replay]
     replay.close()
 
 
-@pytest.mark.parametrize("file", ENGLISH, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [README, *ENGLISH], ids=lambda file: file.stem)
 def test_its_commands_work(file: Path, replay: Replay) -> None:
     steps = blocks(file)
     assert any(argument == "server" for _, argument, _ in steps)
