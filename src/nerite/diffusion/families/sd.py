@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,14 +101,12 @@ class StableDiffusion:
 
     def _forward(self, latents: Array, timesteps: Array, conditioning: Conditioning) -> Array:
         feeds = {"sample": latents, "timestep": timesteps, **conditioning}
-        shape = self._unet.inputs["timestep"].shape
-        if len(shape) == 1 and not isinstance(shape[0], int):
-            return self._unet.run(feeds)
-        return self._forward_by_timestep(feeds, shape)
+        return self._unet.run(feeds) if self._timestep_per_row else self._by_timestep(feeds)
 
-    def _forward_by_timestep(self, feeds: Mapping[str, Array], shape: tuple[Any, ...]) -> Array:
+    def _by_timestep(self, feeds: Mapping[str, Array]) -> Array:
         """One forward per distinct timestep, for a graph that takes a single one."""
         outputs = np.empty(feeds["sample"].shape, np.float32)
+        shape = (1,) * len(self._unet.inputs["timestep"].shape)
         for timestep in np.unique(feeds["timestep"]):
             rows = np.flatnonzero(feeds["timestep"] == timestep)
             chosen = {name: value[rows] for name, value in feeds.items()}
@@ -119,26 +118,28 @@ class StableDiffusion:
         """What latents' sides must be a multiple of: 1, or ``exact`` for a plainer export.
 
         Traced at an even size, a UNet doubles on its way up what it halved on its way down, and
-        fails on sides that were rounded. Raises ValueError where the networks do not fit.
+        fails on sides that were rounded. Whether rows may differ in their timesteps is found out
+        too. Raises ValueError where the networks do not fit.
         """
-        try:
-            self._paint_nothing(exact + 1)
-            return 1
-        except Exception:
-            _log.debug("the UNet takes multiples of %d latents only", exact, exc_info=True)
-        try:
-            self._paint_nothing(exact)
-        except Exception as error:
-            raise ValueError(f"the model's networks do not work together: {error}") from error
-        return exact
+        shape = self._unet.inputs["timestep"].shape
+        vector = len(shape) == 1 and not isinstance(shape[0], int)
+        failure: Exception | None = None
+        for multiple, per_row in itertools.product((1, exact), (True, False)[not vector :]):
+            self._timestep_per_row = per_row
+            try:
+                self._paint_nothing(exact + 1 if multiple == 1 else exact)
+                return multiple
+            except Exception as error:
+                failure = error
+        raise ValueError(f"the model's networks do not work together: {failure}") from failure
 
     def _paint_nothing(self, size: int) -> None:
-        """One small pass through all networks; raises what they raise."""
-        context = self._text_encoder.run({_IDS: self._tokenizer.encode([""])})
-        latents = np.zeros((1, self._channels, size, size), np.float32)
-        latents = self._forward(latents, np.zeros(1), {_CONTEXT: context})
+        """A small pass of two rows through all networks; raises what they raise."""
+        context = self._text_encoder.run({_IDS: self._tokenizer.encode(["", "a"])})
+        latents = np.zeros((2, self._channels, size, size), np.float32)
+        latents = self._forward(latents, np.arange(2.0), {_CONTEXT: context})
         image = self._decoder.run({self._latents_name: latents})
-        expected = (1, 3, size * self._pixels, size * self._pixels)
+        expected = (2, 3, size * self._pixels, size * self._pixels)
         if image.shape != expected:
             raise ValueError(f"the decoder made {image.shape} where {expected} is expected")
 
