@@ -76,11 +76,12 @@ explain() {
         fail "the disk is full: pip could not install the packages into $venv."
     fi
     if grep -q -i -e 'Failed to establish a new connection' -e 'Temporary failure in name' \
-        -e 'connection broken by' -e 'Could not fetch URL' -e 'Read timed out' $log; then
+        -e 'connection broken by' -e 'Could not fetch URL' -e 'Read timed out' \
+        -e 'from versions: none' $log; then
         fail "the packages could not be downloaded; check the network or proxy and try again (see $log)."
     fi
-    reason=$(grep -i '^ *error' $log | tail -n 1)
-    fail "pip could not install the packages: ${reason:-see $log}"
+    reason=$(grep '^ *ERROR:' $log | head -n 1)
+    fail "pip could not install the packages: ${reason:-unknown reason} (see $log)"
 }
 
 wait_for() {
