@@ -258,10 +258,10 @@ def _reason(error: OSError) -> str:
 class Spinner:
     """Shows on a terminal that something is happening, and for how long; silent elsewhere."""
 
-    _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-
     def __init__(self, text: str) -> None:
         self._text = text
+        unicode = "utf" in (sys.stderr.encoding or "").lower()
+        self._frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if unicode else "|/-\\"
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._turn, daemon=True)
 
@@ -280,7 +280,7 @@ class Spinner:
         began = time.monotonic()
         turn = 0
         while not self._done.wait(0.1):
-            frame = self._FRAMES[turn % len(self._FRAMES)]
+            frame = self._frames[turn % len(self._frames)]
             turn += 1
             sys.stderr.write(f"\r{frame} {self._text} {time.monotonic() - began:.1f} s")
             sys.stderr.flush()
