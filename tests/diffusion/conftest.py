@@ -141,6 +141,7 @@ def tiny(tmp_path_factory):
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     pytest.importorskip("onnx")
+    torch.set_num_threads(1)  # for networks this small, more only wait for each other
     folder = tmp_path_factory.mktemp("models") / "tiny"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -30,6 +30,7 @@ def pipeline():
 def theirs():
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
+    torch.set_num_threads(1)
     model = diffusers.StableDiffusionPipeline.from_pretrained(
         find_model_folder(PAINTER), torch_dtype=torch.float32, safety_checker=None
     )
