@@ -8,16 +8,16 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
-import uvicorn
 
 import nerite
 from nerite import painter, settings, telemetry
 from nerite.core.errors import InferenceError
 from nerite.frontends.app import App
+from nerite.frontends.http1 import Handler, Listener
 from nerite.frontends.metrics import Metrics
 from nerite.frontends.v2_grpc import open_grpc
 from nerite.repository.repository import Repository
@@ -135,7 +135,7 @@ class Launch:
 
     async def _http(
         self,
-        app: App | Metrics,
+        handler: Handler,
         name: str,
         address: str,
         port: int,
@@ -146,37 +146,15 @@ class Launch:
             sock = socket.create_server((address, port), family=family, backlog=2048)
         except OSError:
             raise StartError(_taken(name.removesuffix("Service").strip(), address, port)) from None
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-        )
-        listener = _Listener(config)
+        listener = Listener(handler)
         port = sock.getsockname()[1]
-        serving = asyncio.ensure_future(listener.serve(sockets=[sock]))
+        await listener.start(sock)
         self._services.append(f"Started {name} at {address}:{port}")
-
-        async def stop() -> None:
-            listener.should_exit = True
-            await serving
-
-        stack.push_async_callback(stop)
+        stack.push_async_callback(listener.close, 1.0)
 
     def _say_how_to_open(self) -> None:
         if self._options.http_address in ("127.0.0.1", "::1", "localhost"):
             log.info("Only this machine can connect; --host 0.0.0.0 opens the server to others")
-
-
-class _Listener(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the Launch's: uvicorn would raise SIGTERM again after serving."""
-        yield
 
 
 def _taken(service: str, address: str, port: int) -> str:

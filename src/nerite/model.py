@@ -8,9 +8,9 @@ from functools import partial
 
 from nerite.backends.base import ModelSpec, backend_names
 from nerite.contract import Contract
-from nerite.core.call import Answer, Call, Responses
+from nerite.core.call import Answer, Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
-from nerite.core.request import Request, Response
+from nerite.core.request import Request
 from nerite.core.stats import Stats
 from nerite.instances.base import Instance, Pool
 from nerite.instances.devices import devices
@@ -26,30 +26,38 @@ log = logging.getLogger(__name__)
 class Model:
     """A loaded version: `infer` is its one verb. Belongs to one loop."""
 
-    def __init__(self, version: int, config: ModelConfig, pool: Pool) -> None:
+    def __init__(self, version: int, config: ModelConfig, instances: list[Instance]) -> None:
         self.name = config.name
         self.version = version
         self.config = config
         self.contract = Contract(config)
         self.stats = Stats()
-        self._pool = pool
-        self._scheduler = BatchScheduler(self.name, pool, self.stats.count_execution)
+        self._instances = instances
+        self._pool = Pool(instances)
+        self._scheduler = BatchScheduler(self.name, self._pool, self.stats.count_execution)
         self._open = 0
+        self._closing = False
         self._idle = asyncio.Event()
-        self._idle.set()
 
     @classmethod
     async def load(cls, entry: ModelEntry, version: int, *, strict_gpu: bool) -> Model:
         """Start the instances of one version. Raises InferenceError when one does not load."""
         instances = _instances(entry, version, strict_gpu=strict_gpu)
+        model: Model | None = None
+
+        def changed() -> None:
+            if model is not None:
+                model.dispatch()
+
         try:
-            completed = await asyncio.gather(*(instance.start() for instance in instances))
+            completed = await asyncio.gather(*(one.start(changed) for one in instances))
             config = configs.from_dict(completed[0])
             configs.check(config)
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
-        return cls(version, config, Pool(list(instances)))
+        model = cls(version, config, instances)
+        return model
 
     @property
     def ready(self) -> bool:
@@ -60,23 +68,33 @@ class Model:
         """Requests that wait for an instance."""
         return self._scheduler.pending()
 
-    def infer(self, request: Request) -> Responses:
-        """Ask; answers come through what is returned. Raises InferenceError for a bad request."""
-        batch_size = self.contract.check(request)
-        call, responses = Responses.ask(request)
-        call.observe = partial(self._observe, batch_size)
-        self._open += 1
-        self._idle.clear()
-        self._scheduler.submit(call)
-        return responses
+    def submit(self, request: Request, deliver: Deliver) -> Call:
+        """Ask; answers are delivered, perhaps before this returns.
 
-    def _observe(self, batch_size: int, call: Call, answer: Answer) -> None:
-        self.stats.observe(call, answer, batch_size)
-        if isinstance(answer, Response) and not answer.final:
-            return
-        self._open -= 1
-        if not self._open:
-            self._idle.set()
+        Raises InferenceError for a bad request, and then delivers nothing.
+        """
+        batch_size = self.contract.check(request)
+        call = Call(request, partial(self._deliver, deliver), batch_size)
+        self._open += 1
+        self._scheduler.submit(call)
+        return call
+
+    def infer(self, request: Request) -> Responses:
+        """The same for those who await the answers."""
+        responses = Responses()
+        return responses.watch(self.submit(request, responses.deliver))
+
+    def dispatch(self) -> None:
+        """An instance came back or broke: look at the queue again."""
+        self._scheduler.dispatch()
+
+    def _deliver(self, deliver: Deliver, call: Call, answer: Answer) -> None:
+        if isinstance(answer, InferenceError) or answer.final:
+            self.stats.count(call, answer)
+            self._open -= 1
+            if self._closing and not self._open:
+                self._idle.set()
+        deliver(call, answer)
 
     async def close(self, timeout: float) -> None:
         """Refuse new calls, wait up to `timeout` seconds for the open ones, leave."""
@@ -84,11 +102,13 @@ class Model:
             await asyncio.wait_for(self._drain(), timeout)
         except TimeoutError:
             log.warning("model '%s' still has %d open requests: cut off", self.name, self._open)
-        await asyncio.gather(*(instance.close() for instance in self._pool.instances))
+        await asyncio.gather(*(instance.close() for instance in self._instances))
 
     async def _drain(self) -> None:
-        await self._scheduler.close()
-        await self._idle.wait()
+        self._closing = True
+        self._scheduler.close()
+        if self._open:
+            await self._idle.wait()
 
 
 def _instances(entry: ModelEntry, version: int, *, strict_gpu: bool) -> list[Instance]:

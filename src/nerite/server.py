@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from nerite.core.call import Responses
+from nerite.core.call import Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.model import Model, not_ready
@@ -135,12 +135,22 @@ class Server:
         names = ", ".join(f"'{name}'" for name in sorted(self._states))
         return f". The server has {names}." if names else ". The server has no models."
 
+    def submit(self, request: Request, deliver: Deliver) -> Call:
+        """Ask a model; answers are delivered, perhaps before this returns.
+
+        Raises InferenceError when the model or the request is wrong, and then delivers nothing.
+        """
+        return self._model(request).submit(request, deliver)
+
     def infer(self, request: Request) -> Responses:
-        """Ask a model. Raises InferenceError when the model or the request is wrong."""
+        """The same for those who await the answers."""
+        return self._model(request).infer(request)
+
+    def _model(self, request: Request) -> Model:
         if self._exiting:
             text = "Server is stopping, scheduler for model has stopped accepting new requests"
             raise InferenceError(Status.UNAVAILABLE, text)
-        return self.find(request.model, request.version).infer(request)
+        return self.find(request.model, request.version)
 
     async def close(self, timeout: float = 30.0) -> None:
         """Refuse new requests, let the open ones finish for up to `timeout` seconds, unload."""

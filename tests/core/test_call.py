@@ -7,25 +7,33 @@ import threading
 import numpy as np
 import pytest
 
-from nerite.core.call import Responses
+from nerite.core.call import Call, Responses
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
 
 REQUEST = Request("model", {})
+
+
+def ask() -> tuple[Call, Responses]:
+    responses = Responses()
+    call = Call(REQUEST, responses.deliver)
+    return call, responses.watch(call)
+
+
 ONE = Response({"out": np.ones(1)})
 PART = Response({"out": np.zeros(1)}, final=False)
 LOST = InferenceError(Status.INTERNAL, "lost")
 
 
 async def test_one_answer() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     assert call.send(ONE)
     assert await responses.one() is ONE
     assert call.ended
 
 
 async def test_nothing_comes_after_the_end() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     assert call.send(ONE)
     assert not call.send(ONE)
     assert not call.send(PART)
@@ -34,7 +42,7 @@ async def test_nothing_comes_after_the_end() -> None:
 
 
 async def test_several_answers_then_an_error() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     call.send(PART)
     call.fail(LOST)
     assert await anext(responses) is PART
@@ -45,7 +53,7 @@ async def test_several_answers_then_an_error() -> None:
 
 
 async def test_one_refuses_several() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     call.send(PART)
     call.send(ONE)
     with pytest.raises(InferenceError, match="expected one response, got 2"):
@@ -53,14 +61,14 @@ async def test_one_refuses_several() -> None:
 
 
 async def test_an_empty_final_response_only_ends() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     call.send(PART)
     call.send(Response())
     assert await responses.one() is PART
 
 
 async def test_answers_from_many_threads_end_once() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     start = threading.Barrier(8)
     ends: list[bool] = []
 
@@ -78,7 +86,7 @@ async def test_answers_from_many_threads_end_once() -> None:
 
 
 async def test_a_dropped_call_fails_itself() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     del call
     gc.collect()
     with pytest.raises(InferenceError, match="dropped the request unanswered"):
@@ -86,7 +94,7 @@ async def test_a_dropped_call_fails_itself() -> None:
 
 
 async def test_closing_cancels() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     told: list[str] = []
     call.on_cancel(lambda: told.append("early"))
     responses.close()
@@ -97,7 +105,7 @@ async def test_closing_cancels() -> None:
 
 
 async def test_a_cancelled_reader_cancels_the_call() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     reading = asyncio.ensure_future(responses.one())
     await asyncio.sleep(0)
     reading.cancel()
@@ -108,7 +116,7 @@ async def test_a_cancelled_reader_cancels_the_call() -> None:
 
 
 async def test_an_ended_call_cannot_be_cancelled() -> None:
-    call, responses = Responses.ask(REQUEST)
+    call, responses = ask()
     call.send(ONE)
     responses.close()
     assert not call.cancelled

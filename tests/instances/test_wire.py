@@ -8,6 +8,7 @@ import pytest
 
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
+from nerite.core.tensor import numpy_dtype
 from nerite.instances import wire
 
 
@@ -34,55 +35,103 @@ REQUEST = Request(
     parameters={"flag": True, "number": 1.5},
     sequence_id="one",
 )
+DATATYPES = ["BOOL", "UINT64", "INT8", "FP16", "FP32", "BF16"]
+
+
+def there_and_back(*answers: Response | InferenceError) -> list[Response | InferenceError]:
+    up, down = wire.Heads(), wire.Heads()
+    entries = [
+        wire.Entry(number, 0, 0, 0, 0, *up.of_answer(answer))
+        for number, answer in enumerate(answers)
+    ]
+    (message,) = through(wire.encode_entries(wire.ANSWERS, entries), 1 << 20)
+    assert [entry.number for entry in message.entries] == list(range(len(answers)))
+    return [down.answer(entry) for entry in message.entries]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
-def test_a_request_comes_through(chunk: int) -> None:
-    fields, buffers = wire.pack_request(REQUEST)
-    message = wire.encode("execute", {"calls": [fields]}, buffers)
-    (found,) = through(message, chunk)
-    assert found.kind == "execute"
-    request, offset = wire.unpack_request(found.fields["calls"][0], found.payload, 0)
-    assert offset == len(found.payload)
-    np.testing.assert_array_equal(request.inputs["a"], REQUEST.inputs["a"])
-    assert request.inputs["b"].tolist() == [b"x", b""]
-    assert (request.id, request.outputs, request.sequence_id) == ("7", ("out",), "one")
-    assert request.parameters == REQUEST.parameters
+def test_requests_come_through(chunk: int) -> None:
+    up, down = wire.Heads(), wire.Heads()
+    plain = REQUEST._replace(id="", parameters={}, sequence_id=0)
+    requests = [REQUEST, plain, plain._replace(outputs=("other",)), plain]
+    entries = [
+        wire.Entry(number, 9, 0, 0, wire.LAST, *up.of_request(request))
+        for number, request in enumerate(requests)
+    ]
+    (message,) = through(wire.encode_entries(wire.CALLS, entries), chunk)
+    assert message.kind == wire.CALLS
+    assert [(entry.number, entry.batch, entry.flags) for entry in message.entries] == [
+        (number, 9, wire.LAST) for number in range(4)
+    ]
+    for sent, entry in zip(requests, message.entries, strict=True):
+        found = down.request("model", entry)
+        np.testing.assert_array_equal(found.inputs["a"], sent.inputs["a"])
+        assert found.inputs["b"].tolist() == [b"x", b""]
+        assert found._replace(inputs={}) == sent._replace(inputs={})
+
+
+def test_a_head_is_written_once_for_equal_layouts() -> None:
+    heads = wire.Heads()
+    plain = REQUEST._replace(id="", parameters={})
+    first, _ = heads.of_request(plain)
+    again, _ = heads.of_request(plain._replace(inputs=dict(plain.inputs)))
+    assert again is first
+    longer = {**plain.inputs, "b": np.array([b"xy", b""], dtype=object)}
+    other, _ = heads.of_request(plain._replace(inputs=longer))
+    assert other != first
 
 
 @pytest.mark.parametrize("chunk", [1 << 12, 100_003, 1 << 30])
 @pytest.mark.parametrize("size", [0, 1, 65_536, 1_000_000])
 def test_sizes_around_the_stage(chunk: int, size: int) -> None:
     tensor = np.random.default_rng(size).integers(0, 255, size, np.uint8)
+    heads = wire.Heads()
     messages: list[wire.Buffer] = []
     for number in range(3):
-        fields, buffers = wire.pack_answer(Response({"out": tensor}))
-        messages += wire.encode("respond", {"number": number, **fields}, buffers)
+        entry = wire.Entry(number, 0, 0, 0, 0, *heads.of_answer(Response({"out": tensor})))
+        messages += wire.encode_entries(wire.ANSWERS, [entry])
     found = through(messages, chunk)
-    assert [message.fields["number"] for message in found] == [0, 1, 2]
+    assert [message.entries[0].number for message in found] == [0, 1, 2]
     for message in found:
-        answer = wire.unpack_answer(message)
+        answer = heads.answer(message.entries[0])
         assert isinstance(answer, Response)
         np.testing.assert_array_equal(answer.outputs["out"], tensor)
 
 
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_every_width_comes_through(datatype: str) -> None:
+    tensor = np.arange(6).astype(numpy_dtype(datatype)).reshape(2, 3)
+    first, second = there_and_back(Response({"a": tensor}), Response({"a": tensor.T}, {}, False))
+    assert isinstance(first, Response)
+    assert isinstance(second, Response)
+    assert (first.final, second.final) == (True, False)
+    np.testing.assert_array_equal(first.outputs["a"], tensor)
+    np.testing.assert_array_equal(second.outputs["a"], tensor.T)
+
+
 def test_tensors_are_aligned_views() -> None:
     first, second = np.ones(3, np.int8), np.arange(70_000, dtype=np.float64)
-    fields, buffers = wire.pack_answer(Response({"a": first, "b": second}))
-    (message,) = through(wire.encode("respond", fields, buffers), 1 << 20)
-    answer = wire.unpack_answer(message)
+    heads = wire.Heads()
+    entry = wire.Entry(1, 0, 0, 0, 0, *heads.of_answer(Response({"a": first, "b": second})))
+    (message,) = through(wire.encode_entries(wire.ANSWERS, [entry]), 1 << 20)
+    answer = heads.answer(message.entries[0])
     assert isinstance(answer, Response)
     found = answer.outputs["b"]
     assert found.flags.aligned
-    assert np.shares_memory(found, np.frombuffer(message.payload, np.uint8))
+    assert np.shares_memory(found, np.frombuffer(message.entries[0].payload[0], np.uint8))
 
 
 def test_an_error_comes_through() -> None:
-    fields, buffers = wire.pack_answer(InferenceError(Status.NOT_FOUND, "where?"))
-    (message,) = through(wire.encode("respond", fields, buffers), 100)
-    answer = wire.unpack_answer(message)
+    (answer,) = there_and_back(InferenceError(Status.NOT_FOUND, "where?"))
     assert isinstance(answer, InferenceError)
     assert (answer.status, answer.message) == (Status.NOT_FOUND, "where?")
+
+
+def test_rare_messages_are_json() -> None:
+    (message,) = through(wire.encode(wire.LOAD, {"a": [1, "é"]}), 3)
+    assert (message.kind, message.fields) == (wire.LOAD, {"a": [1, "é"]})
+    (message,) = through(wire.encode(wire.CLOSE, {}), 3)
+    assert message.kind == wire.CLOSE
 
 
 def test_send_writes_all_of_many_parts() -> None:

@@ -1,7 +1,8 @@
 """Call and Responses: the two ends of one question.
 
-Whoever must answer holds the Call, whoever asked holds the Responses. A Call ends exactly
-once: by its final response, by an error, or by being dropped, which is an error too.
+Whoever must answer holds the Call, whoever asked gave it a function to deliver answers to, or
+holds Responses, which is that function for those who await. A Call ends exactly once: by its
+final response, by an error, or by being dropped, which is an error too.
 """
 
 from __future__ import annotations
@@ -19,21 +20,16 @@ from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
 
 Answer = Union[Response, InferenceError]
-
-
-class Timing:
-    """When a call passed its stations, in nanoseconds of `time.monotonic_ns`; 0 = not yet."""
-
-    __slots__ = ("ended", "received", "taken")
-
-    def __init__(self) -> None:
-        self.received = time.monotonic_ns()
-        self.taken = 0  # left the queue for an instance
-        self.ended = 0
+Deliver = Callable[["Call", Answer], None]
 
 
 class Call:
-    """One request in flight, seen by whoever must answer. Safe from any thread."""
+    """One request in flight, seen by whoever must answer. Safe from any thread.
+
+    `deliver` is called with every answer, in the thread that gives it. The times are nanoseconds
+    of `time.monotonic_ns`, 0 while they have not come: received, taken from the queue, ended. What
+    the instance says of its own share: input_ns (reading tensors) and infer_ns (executing).
+    """
 
     __slots__ = (
         "__weakref__",
@@ -42,20 +38,25 @@ class Call:
         "_ended",
         "_lock",
         "_watchers",
-        "observe",
+        "batch_size",
+        "ended_ns",
+        "infer_ns",
+        "input_ns",
+        "received_ns",
         "request",
-        "timing",
+        "taken_ns",
     )
 
-    def __init__(self, request: Request, deliver: Callable[[Answer], None]) -> None:
+    def __init__(self, request: Request, deliver: Deliver, batch_size: int = 1) -> None:
         self.request = request
-        self.timing = Timing()
-        self.observe: Callable[[Call, Answer], None] | None = None  # statistics look on here
+        self.batch_size = batch_size
+        self.received_ns = time.monotonic_ns()
+        self.taken_ns = self.ended_ns = self.input_ns = self.infer_ns = 0
         self._deliver = deliver
         self._lock = threading.Lock()
         self._ended = False
         self._cancelled = False
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[], None]] | None = None
 
     @property
     def ended(self) -> bool:
@@ -67,7 +68,12 @@ class Call:
 
     def send(self, response: Response) -> bool:
         """Give an answer; False when the call has ended already and the answer is dropped."""
-        return self._end(response) if response.final else self._answer(response)
+        if response.final:
+            return self._end(response)
+        if self._ended:
+            return False
+        self._deliver(self, response)
+        return True
 
     def fail(self, error: InferenceError) -> bool:
         """End with an error; False when the call has ended already."""
@@ -79,36 +85,28 @@ class Call:
             if self._cancelled or self._ended:
                 return
             self._cancelled = True
-            watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
+            watchers, self._watchers = self._watchers, None
+        for watcher in watchers or ():
             watcher()
 
     def on_cancel(self, watcher: Callable[[], None]) -> None:
         """Call `watcher` when the call is cancelled, at once if it already is."""
         with self._lock:
             if not self._cancelled:
+                if self._watchers is None:
+                    self._watchers = []
                 self._watchers.append(watcher)
                 return
         watcher()
-
-    def _answer(self, response: Response) -> bool:
-        if self._ended:
-            return False
-        if self.observe is not None:
-            self.observe(self, response)
-        self._deliver(response)
-        return True
 
     def _end(self, answer: Answer) -> bool:
         with self._lock:
             if self._ended:
                 return False
             self._ended = True
-            self._watchers = []
-        self.timing.ended = time.monotonic_ns()
-        if self.observe is not None:
-            self.observe(self, answer)
-        self._deliver(answer)
+            self._watchers = None
+        self.ended_ns = time.monotonic_ns()
+        self._deliver(self, answer)
         return True
 
     def __del__(self) -> None:
@@ -117,10 +115,10 @@ class Call:
 
 
 class Responses:
-    """The same call seen by whoever asked: iterate it, or take `.one()`. Belongs to one loop.
+    """The answers to one call, for whoever awaits them: iterate, or take `.one()`.
 
-    Raises the call's InferenceError where the answers end in one. Closing it before the end
-    cancels the call.
+    Belongs to the loop it was made on. Raises the call's InferenceError where the answers end in
+    one. Closing it before the end cancels the call.
     """
 
     def __init__(self) -> None:
@@ -132,15 +130,13 @@ class Responses:
         # Weak, so that a Call which nobody works on any more can notice and fail itself.
         self._call: weakref.ref[Call] | None = None
 
-    @classmethod
-    def ask(cls, request: Request) -> tuple[Call, Responses]:
-        """Both ends of a new call; must run on the loop that will read the answers."""
-        responses = cls()
-        call = Call(request, responses._push)
-        responses._call = weakref.ref(call)
-        return call, responses
+    def watch(self, call: Call) -> Responses:
+        """The call that `close` cancels."""
+        self._call = weakref.ref(call)
+        return self
 
-    def _push(self, answer: Answer) -> None:
+    def deliver(self, call: Call, answer: Answer) -> None:
+        """What the Call delivers to; from any thread."""
         self._answers.append(answer)
         if threading.get_ident() == self._thread:
             self._wake()

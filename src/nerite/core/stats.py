@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field, fields
+import time
+from dataclasses import dataclass, field, replace
 
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status
-from nerite.core.request import Response
 
 # Triton's failure reasons (nv_inference_request_failure).
 _REASONS = {Status.CANCELLED: "CANCELED", Status.UNAVAILABLE: "REJECTED"}
@@ -18,6 +17,7 @@ class Counts:
     """Requests, inferences (batch items) and executions; durations in nanoseconds.
 
     The durations are Triton's: request = queue + input + infer + output and what lies between.
+    last_inference_ms: of the epoch.
     """
 
     requests: int = 0
@@ -30,39 +30,37 @@ class Counts:
     output_ns: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     failure_ns: int = 0
+    last_inference_ms: int = 0
 
 
 class Stats:
-    """Counts of one loaded model version. Safe from any thread."""
+    """Counts of one loaded model version. Belongs to the thread of the server's loop."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._counts = Counts()
 
-    def observe(self, call: Call, answer: Answer, batch_size: int) -> None:
-        """Count the end of a call; answers before the last are not counted."""
-        if isinstance(answer, Response) and not answer.final:
+    def count(self, call: Call, answer: Answer) -> None:
+        """Count the end of a call."""
+        counts = self._counts
+        total = call.ended_ns - call.received_ns
+        if isinstance(answer, InferenceError):
+            other = "BACKEND" if call.taken_ns else "OTHER"
+            reason = _REASONS.get(answer.status, other)
+            counts.failures[reason] = counts.failures.get(reason, 0) + 1
+            counts.failure_ns += total
             return
-        timing, counts = call.timing, self._counts
-        total = timing.ended - timing.received
-        with self._lock:
-            if isinstance(answer, InferenceError):
-                reason = _REASONS.get(answer.status, "OTHER" if timing.taken == 0 else "BACKEND")
-                counts.failures[reason] = counts.failures.get(reason, 0) + 1
-                counts.failure_ns += total
-                return
-            counts.requests += 1
-            counts.inferences += batch_size
-            counts.request_ns += total
-            counts.queue_ns += timing.taken - timing.received
-            counts.infer_ns += timing.ended - timing.taken
+        taken = call.taken_ns
+        counts.requests += 1
+        counts.inferences += call.batch_size
+        counts.request_ns += total
+        counts.queue_ns += taken - call.received_ns
+        counts.input_ns += call.input_ns
+        counts.infer_ns += call.infer_ns
+        counts.output_ns += max(0, call.ended_ns - taken - call.input_ns - call.infer_ns)
+        counts.last_inference_ms = time.time_ns() // 1_000_000
 
     def count_execution(self) -> None:
-        with self._lock:
-            self._counts.executions += 1
+        self._counts.executions += 1
 
     def snapshot(self) -> Counts:
-        with self._lock:
-            values = {item.name: getattr(self._counts, item.name) for item in fields(Counts)}
-        values["failures"] = dict(values["failures"])
-        return Counts(**values)
+        return replace(self._counts, failures=dict(self._counts.failures))

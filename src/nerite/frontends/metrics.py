@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from nerite.core.stats import Counts
-from nerite.frontends.asgi import Receive, Scope, Send, answer, not_allowed
+from nerite.frontends.answers import not_allowed
+from nerite.frontends.http1 import Exchange
 from nerite.server import Server
 
-_CONTENT_TYPE = (b"content-type", b"text/plain; charset=utf-8")
+_CONTENT_TYPE = b"Content-Type: text/plain; charset=utf-8\r\n"
 _COUNTERS: list[tuple[str, str, Callable[[Counts], int]]] = [
     (
         "nv_inference_request_success",
@@ -51,18 +52,18 @@ Sample = tuple[Mapping[str, str], int]
 
 
 class Metrics:
-    """An ASGI app that answers a scrape; nothing is counted here."""
+    """Answers a scrape; nothing is counted here."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            await not_allowed(send)
-        elif scope["path"] != "/metrics":
-            await answer(send, 200)  # Triton's metrics port says nothing, and says it politely
+    def __call__(self, exchange: Exchange) -> None:
+        if exchange.head.method not in ("GET", "HEAD"):
+            not_allowed(exchange)
+        elif exchange.head.path != "/metrics":
+            exchange.respond(200)  # Triton's metrics port says nothing, and says it politely
         else:
-            await answer(send, 200, self.text().encode(), [_CONTENT_TYPE])
+            exchange.respond(200, _CONTENT_TYPE, [self.text().encode()])
 
     def text(self) -> str:
         """All metrics in Prometheus' text format, version 0.0.4."""

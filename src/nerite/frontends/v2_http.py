@@ -1,90 +1,92 @@
-"""KServe v2 over HTTP, raw ASGI: health, metadata, configuration, inference."""
+"""KServe v2 over HTTP: health, metadata, configuration, inference."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
+from functools import partial
 
-from nerite.core.call import Responses
+from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
-from nerite.core.request import Response
-from nerite.frontends import v2_codec as codec
-from nerite.frontends.asgi import (
-    JSON,
-    Disconnected,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    answer_error,
-    answer_json,
-    not_allowed,
-    not_found,
-    read_body,
-)
+from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
+from nerite.frontends.http1 import Exchange, Head
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
+from nerite.frontends.v2_request import Templates
+from nerite.frontends.v2_response import OutputForm, encode
 from nerite.repository.config import to_dict
 from nerite.server import Server
 
-_OCTETS = (b"content-type", b"application/octet-stream")
+_OCTETS = b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
+_HEADER_LENGTH = "inference-header-content-length"
+Route = Callable[[Exchange], None]
 
 
 class V2Http:
-    """Answers everything below /v2."""
+    """Answers everything below /v2. Belongs to the server's loop."""
 
     def __init__(self, server: Server, version: str) -> None:
         self._server = server
         self._version = version
+        self._templates = Templates()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, exchange: Exchange) -> None:
+        head = exchange.head
+        if head.route is None:
+            head.route = self._route(head)
         try:
-            await self._route(scope, receive, send)
+            head.route(exchange)
         except InferenceError as error:
-            await answer_error(send, error)
-        except Disconnected:
-            return
+            answer_error(exchange, error)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        get = scope["method"] == "GET"
-        match scope["path"].split("/")[2:]:
+    def _route(self, head: Head) -> Route:
+        """What answers this method and path; kept with the head, which clients repeat."""
+        method, route = self._find(head.path)
+        if route is None:
+            return not_found
+        return route if head.method == method else not_allowed
+
+    def _find(self, path: str) -> tuple[str, Route | None]:
+        match path.split("/")[2:]:
             case ["models", name, "infer"]:
-                await self._infer(scope, receive, send, name, "")
+                return "POST", partial(self._infer, name, "")
             case ["models", name, "versions", version, "infer"]:
-                await self._infer(scope, receive, send, name, version)
-            case ["health", "live" | "ready" as kind]:
-                await (self._health(send, kind) if get else not_allowed(send))
+                return "POST", partial(self._infer, name, version)
+            case ["health", "live"]:
+                return "GET", self._live
+            case ["health", "ready"]:
+                return "GET", self._ready
             case []:
-                document = server_metadata(self._server, self._version)
-                await (answer_json(send, document) if get else not_allowed(send))
+                return "GET", self._metadata
             case ["models", name]:
-                await (self._model(send, name, "", "") if get else not_allowed(send))
+                return "GET", partial(self._model_metadata, name, "")
             case ["models", name, "versions", version]:
-                await (self._model(send, name, version, "") if get else not_allowed(send))
-            case ["models", name, "ready" | "config" as what]:
-                await (self._model(send, name, "", what) if get else not_allowed(send))
-            case ["models", name, "versions", version, "ready" | "config" as what]:
-                await (self._model(send, name, version, what) if get else not_allowed(send))
-            case _:
-                await not_found(send)
+                return "GET", partial(self._model_metadata, name, version)
+            case ["models", name, "ready"]:
+                return "GET", partial(self._model_ready, name, "")
+            case ["models", name, "versions", version, "ready"]:
+                return "GET", partial(self._model_ready, name, version)
+            case ["models", name, "config"]:
+                return "GET", partial(self._config, name, "")
+            case ["models", name, "versions", version, "config"]:
+                return "GET", partial(self._config, name, version)
+        return "", None
 
-    async def _health(self, send: Send, kind: str) -> None:
-        if self._server.exiting:
-            await answer(send, 503)
-            return
-        good = self._server.live if kind == "live" else self._server.ready
-        await answer(send, 200 if good else 400)
+    def _live(self, exchange: Exchange) -> None:
+        exchange.respond(200 if self._server.live else 503)
 
-    async def _model(self, send: Send, name: str, version: str, what: str) -> None:
-        if what == "ready":
-            await self._model_ready(send, name, version)
-            return
-        model = self._server.find(name, version)
-        if what == "config":
-            await answer_json(send, to_dict(model.config))
-        else:
-            await answer_json(send, model_metadata(self._server, model))
+    def _ready(self, exchange: Exchange) -> None:
+        stopped = 503 if self._server.exiting else 400
+        exchange.respond(200 if self._server.ready else stopped)
 
-    async def _model_ready(self, send: Send, name: str, version: str) -> None:
+    def _metadata(self, exchange: Exchange) -> None:
+        answer_json(exchange, server_metadata(self._server, self._version))
+
+    def _model_metadata(self, name: str, version: str, exchange: Exchange) -> None:
+        answer_json(exchange, model_metadata(self._server, self._server.find(name, version)))
+
+    def _config(self, name: str, version: str, exchange: Exchange) -> None:
+        answer_json(exchange, to_dict(self._server.find(name, version).config))
+
+    def _model_ready(self, name: str, version: str, exchange: Exchange) -> None:
         try:
             ready = self._server.find(name, version).ready
         except InferenceError as error:
@@ -92,65 +94,47 @@ class V2Http:
                 raise
             ready = False
         if ready:
-            await answer(send, 200)
+            exchange.respond(200)
         else:
-            await answer_json(send, {"error": "Model version not ready"}, 400)
+            answer_json(exchange, {"error": "Model version not ready"}, 400)
 
-    async def _infer(
-        self, scope: Scope, receive: Receive, send: Send, name: str, version: str
-    ) -> None:
-        if scope["method"] != "POST":
-            await not_allowed(send)
-            return
-        length = _header_length(scope)
+    def _infer(self, name: str, version: str, exchange: Exchange) -> None:
         model = self._server.find(name, version)
-        body = await read_body(receive)
-        if length is not None and not 0 < length <= len(body):
-            raise invalid(
-                f"inference header size should be in range (0, {len(body)}), got: {length}"
-            )
-        request, form = codec.decode(name, version, body, length)
         if model.config.model_transaction_policy.decoupled:
             text = "HTTP end point doesn't support models with decoupled transaction policy"
             raise InferenceError(Status.UNSUPPORTED, text)
-        response = await _one(self._server.infer(request), receive)
-        parts, head = codec.encode(request, str(model.version), response, form)
-        headers: Headers = JSON
-        if head is not None:
-            headers = (_OCTETS, (codec.HEADER_LENGTH.encode(), str(head).encode()))
-        await answer(send, 200, parts, headers)
+        length = _header_length(exchange)
+        request, form = self._templates.decode(name, version, exchange.body, length)
+        deliver = partial(self._deliver, exchange, form, str(model.version))
+        call = self._server.submit(request, deliver)
+        if exchange.open:
+            exchange.on_disconnect = call.cancel
+
+    def _deliver(
+        self, exchange: Exchange, form: OutputForm, version: str, call: Call, answer: Answer
+    ) -> None:
+        """The model's answer, on the loop."""
+        if isinstance(answer, InferenceError):
+            answer_error(exchange, answer)
+            return
+        try:
+            parts, length = encode(call.request, version, answer, form)
+        except InferenceError as error:
+            answer_error(exchange, error)
+            return
+        exchange.respond(200, JSON if length is None else _OCTETS % length, parts)
 
 
-async def _one(responses: Responses, receive: Receive) -> Response:
-    """The only response; cancels the call and raises Disconnected when the client leaves first."""
-    result = asyncio.ensure_future(responses.one())
-    gone = asyncio.ensure_future(_disconnect(receive))
+def _header_length(exchange: Exchange) -> int | None:
+    text = exchange.head.headers.get(_HEADER_LENGTH)
+    if text is None:
+        return None
     try:
-        await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
-        if result.done():
-            return result.result()
-        raise Disconnected
-    finally:
-        gone.cancel()
-        if not result.done():
-            responses.close()
-            result.cancel()
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _header_length(scope: Scope) -> int | None:
-    for name, value in scope["headers"]:
-        if name == codec.HEADER_LENGTH.encode():
-            return _parse_length(value.decode("latin-1"))
-    return None
-
-
-def _parse_length(text: str) -> int:
-    try:
-        return int(text)
+        length = int(text)
     except ValueError:
         raise invalid(f"Unable to parse Inference-Header-Content-Length, got: {text}") from None
+    if not 0 < length <= len(exchange.body):
+        raise invalid(
+            f"inference header size should be in range (0, {len(exchange.body)}), got: {length}"
+        )
+    return length

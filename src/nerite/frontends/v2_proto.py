@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from nerite.core.errors import InferenceError, invalid
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of, numpy_dtype, to_bytes
-from nerite.frontends.v2_codec import tensor_from
+from nerite.frontends.v2_request import tensor_from
 
 # The field of InferTensorContents that carries each datatype.
 _CONTENTS = {

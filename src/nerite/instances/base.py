@@ -1,48 +1,65 @@
-"""Instance: one backend object in one place, busy or free; Pool: those of one model."""
+"""Instance: one backend object in one place; Pool: those of one model, and who has room."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from nerite.backends.base import Config
 from nerite.core.call import Call
+from nerite.core.errors import InferenceError
 
 
 class Instance(Protocol):
-    """One loaded copy of a model."""
+    """One loaded copy of a model. Belongs to the server's loop.
 
-    @property
-    def ready(self) -> bool: ...
+    ready: it is loaded and takes calls. broken: why it is not, once it is known not to come back
+    soon. in_flight: executions it has taken; capacity: how many it takes at most.
+    """
 
-    async def start(self) -> Config:
-        """Load; the completed config. Raises InferenceError when the model does not load."""
+    ready: bool
+    broken: InferenceError | None
+    in_flight: int
+    capacity: int
+
+    async def start(self, changed: Callable[[], None]) -> Config:
+        """Load; the completed config. Raises InferenceError when the model does not load.
+
+        `changed` is called whenever `ready` or `broken` changes later.
+        """
         ...
 
-    async def execute(self, calls: list[Call]) -> None:
-        """Hand over calls; returns when more can be taken, answers may come later."""
+    def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
+        """Hand one execution over; `done` follows when another can be taken in its place.
+
+        Answers come before or after that.
+        """
         ...
 
     async def close(self) -> None: ...
 
 
 class Pool:
-    """The instances of one model; the one free for longest is taken first."""
+    """The instances of one model."""
 
-    def __init__(self, instances: list[Instance]) -> None:
-        self.instances = instances
-        self._free = deque(instances)
-        self.on_free: Callable[[], None] = lambda: None
+    def __init__(self, instances: Sequence[Instance]) -> None:
+        self._instances = instances
 
     @property
     def ready(self) -> bool:
-        return all(instance.ready for instance in self.instances)
+        return all(instance.ready for instance in self._instances)
+
+    @property
+    def broken(self) -> InferenceError | None:
+        """Why no call can be executed any time soon; None while there is hope."""
+        errors = [instance.broken for instance in self._instances]
+        return errors[0] if None not in errors else None
 
     def take(self) -> Instance | None:
-        """A free instance, or None; give it back with `put`."""
-        return self._free.popleft() if self._free else None
-
-    def put(self, instance: Any) -> None:
-        self._free.append(instance)
-        self.on_free()
+        """The instance with the least to do among those that have room."""
+        best = None
+        for instance in self._instances:
+            has_room = instance.ready and instance.in_flight < instance.capacity
+            if has_room and (best is None or instance.in_flight < best.in_flight):
+                best = instance
+        return best

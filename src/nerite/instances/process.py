@@ -11,14 +11,15 @@ import signal
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 from nerite.instances import wire
+from nerite.instances.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -26,65 +27,76 @@ _LAST_LINES = 20  # of a worker's output, kept for the error that tells of its d
 _BACKOFF = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds before each restart in a row
 _EXIT_SECONDS = 10.0  # a worker gets to finalize its model before it is killed
 
+# A model that answers faster than a message travels is handed several executions at once, as many
+# as it does in half a millisecond; a slower one gets the next when it is done.
+_FAST_NS = 250_000
+_AHEAD_NS = 500_000
+_MOST_AHEAD = 64
+
 
 class ProcessInstance:
     """A backend in a child process. Belongs to one loop."""
 
     def __init__(self, backend: str, spec: ModelSpec) -> None:
+        self.ready = False
+        self.broken: InferenceError | None = None
+        self.in_flight = 0
+        self.capacity = 1
         self._backend = backend
         self._spec = spec
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
-        self._batches: dict[int, asyncio.Future[None]] = {}
+        self._batches: dict[int, Callable[[], None]] = {}
+        self._entries: list[wire.Entry] = []
+        self._heads = wire.Heads()
+        self._busy_ns = 0.0
+        self._changed: Callable[[], None] = lambda: None
         self._loaded: asyncio.Future[Config] | None = None
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._watch: asyncio.Task[None] | None = None
         self._closing = False
-        self.ready = False
 
-    async def start(self) -> Config:
+    async def start(self, changed: Callable[[], None]) -> Config:
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
         config = await self._spawn()
-        self._watch = asyncio.get_running_loop().create_task(self._keep_alive())
+        self._watch = self._loop.create_task(self._keep_alive())
         return config
 
-    async def execute(self, calls: list[Call]) -> None:
-        if not self.ready or self._link is None:
-            for call in calls:
-                call.fail(self._gone("is being restarted"))
-            return
+    def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         batch = next(self._numbers)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._batches[batch] = done
-        self._link.send(self._execute_message(batch, calls))
-        await done
-
-    def _execute_message(self, batch: int, calls: list[Call]) -> list[wire.Buffer]:
-        entries, buffers, cancelled = [], [], []
+        self.in_flight += 1
+        if not self._entries:
+            # What else comes in this turn of the loop goes into the same message.
+            self._loop.call_soon(self._flush)
+        last = calls[-1]
         for call in calls:
             number = next(self._numbers)
-            fields, data = wire.pack_request(call.request)
-            entries.append({"number": number, **fields})
-            buffers.extend(data)
             self._calls[number] = call
-            if call.cancelled:
-                cancelled.append(number)
-            else:
-                call.on_cancel(partial(self._cancel, number))
-        fields = {"batch": batch, "calls": entries, "cancelled": cancelled}
-        return wire.encode("execute", fields, buffers)
+            call.on_cancel(partial(self._cancel, number))
+            flags = (wire.LAST if call is last else 0) | (wire.CANCELLED if call.cancelled else 0)
+            head, payload = self._heads.of_request(call.request)
+            self._entries.append(wire.Entry(number, batch, 0, 0, flags, head, payload))
+
+    def _flush(self) -> None:
+        if self._entries and self._link is not None:
+            entries, self._entries = self._entries, []
+            self._link.send(wire.encode_entries(wire.CALLS, entries))
 
     def _cancel(self, number: int) -> None:
         if number in self._calls and self._link is not None:
-            self._link.send(wire.encode("cancel", {"number": number}))
+            self._flush()
+            self._link.send(wire.encode(wire.CANCEL, {"number": number}))
 
     async def close(self) -> None:
         """Let the worker finalize its model and leave; kill it when it does not."""
         self._closing = True
         self.ready = False
         if self._link is not None:
-            self._link.send(wire.encode("close", {}))
+            self._link.send(wire.encode(wire.CLOSE, {}))
         if self._process is not None and self._process.returncode is None:
             try:
                 await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
@@ -94,7 +106,6 @@ class ProcessInstance:
             await self._watch
 
     async def _spawn(self) -> Config:
-        loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
@@ -110,11 +121,11 @@ class ProcessInstance:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         self._lines.clear()
-        self._loaded = loop.create_future()
-        self._link = _Link(loop, ours, self._take)
+        self._loaded = self._loop.create_future()
+        self._link = Link(self._loop, ours, self._take)
         spec = {**asdict(self._spec), "folder": str(self._spec.folder)}
-        self._link.send(wire.encode("load", {"backend": self._backend, "spec": spec}))
-        reading = loop.create_task(self._read_output(self._process))
+        self._link.send(wire.encode(wire.LOAD, {"backend": self._backend, "spec": spec}))
+        reading = self._loop.create_task(self._read_output(self._process))
         self._link.closed.add_done_callback(lambda _: self._lost())
         try:
             config = await self._loaded
@@ -122,51 +133,64 @@ class ProcessInstance:
             _kill(self._process)
             await reading
             raise
-        self.ready = True
+        self.ready, self.broken = True, None
         return config
 
     def _take(self, message: wire.Message) -> None:
         """A message from the worker, on the loop."""
-        fields = message.fields
-        if message.kind == "respond":
-            call = self._calls.get(fields["number"])
-            if call is None:
-                return
-            answer = wire.unpack_answer(message)
-            if isinstance(answer, InferenceError):
-                del self._calls[fields["number"]]
-                call.fail(answer)
-            else:
-                if answer.final:
-                    del self._calls[fields["number"]]
-                call.send(answer)
-        elif message.kind == "done":
-            done = self._batches.pop(fields["batch"])
-            if not done.done():
-                done.set_result(None)
+        if message.kind == wire.ANSWERS:
+            # What comes next is sent before the answers are written: the worker need not wait.
+            for entry in message.entries:
+                if entry.flags & wire.DONE:
+                    self._done(entry)
+            self._flush()
+            for entry in message.entries:
+                if not entry.flags & wire.DONE:
+                    self._answer(entry)
         elif self._loaded is not None and not self._loaded.done():
-            if "error" in fields:
-                status, text = fields["error"]
+            if "error" in message.fields:
+                status, text = message.fields["error"]
                 self._loaded.set_exception(InferenceError(Status[status], text))
             else:
-                self._loaded.set_result(fields["config"])
+                self._loaded.set_result(message.fields["config"])
+
+    def _done(self, entry: wire.Entry) -> None:
+        self.in_flight -= 1
+        self._busy_ns += (0.1 if self._busy_ns else 1.0) * (entry.infer_ns - self._busy_ns)
+        if self._busy_ns < _FAST_NS:
+            self.capacity = min(_MOST_AHEAD, 1 + int(_AHEAD_NS / max(self._busy_ns, 1.0)))
+        else:
+            self.capacity = 1
+        self._batches.pop(entry.batch)()
+
+    def _answer(self, entry: wire.Entry) -> None:
+        final = entry.flags & wire.LAST
+        call = self._calls.pop(entry.number, None) if final else self._calls.get(entry.number)
+        if call is None:
+            return
+        call.input_ns, call.infer_ns = entry.input_ns, entry.infer_ns
+        answer = self._heads.answer(entry)
+        if isinstance(answer, InferenceError):
+            call.fail(answer)
+        else:
+            call.send(answer)
 
     def _lost(self) -> None:
         """The worker's socket closed: whatever is open here will never be answered."""
         self.ready = False
+        self.in_flight = 0
+        self._entries = []
+        self._batches = {}
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self._gone("died while loading the model"))
         calls, self._calls = self._calls, {}
-        batches, self._batches = self._batches, {}
         for call in calls.values():
             call.fail(self._gone("died"))
-        for done in batches.values():
-            if not done.done():
-                done.set_result(None)
+        self._changed()
 
     def _gone(self, what: str) -> InferenceError:
         tail = "".join(f"\n  {line}" for line in self._lines)
-        said = f". Its last lines:{tail}" if tail and what != "is being restarted" else ""
+        said = f". Its last lines:{tail}" if tail else ""
         text = f"the worker process of model instance '{self._spec.instance}' {what}{said}"
         return InferenceError(Status.UNAVAILABLE, text)
 
@@ -202,66 +226,12 @@ class ProcessInstance:
             try:
                 await self._spawn()
                 failures = 0
+                log.info("worker of '%s' is back", name)
             except InferenceError as error:
                 failures += 1
+                self.broken = error
                 log.error("worker of '%s' does not come back: %s", name, error)
-
-
-class _Link:
-    """Our end of the socket: never blocks the loop, and reads only to hand over."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Any) -> None:
-        self._loop = loop
-        self._sock = sock
-        self._take = take
-        self._decoder = wire.Decoder()
-        self._unsent: list[memoryview] = []
-        self.closed: asyncio.Future[None] = loop.create_future()
-        sock.setblocking(False)
-        loop.add_reader(sock, self._readable)
-
-    def send(self, message: list[wire.Buffer]) -> None:
-        if self.closed.done():
-            return
-        waiting = bool(self._unsent)
-        self._unsent.extend(memoryview(part) for part in message if len(part))
-        if not waiting:
-            self._write()
-            if self._unsent:
-                self._loop.add_writer(self._sock, self._writable)
-
-    def _writable(self) -> None:
-        self._write()
-        if not self._unsent and not self.closed.done():
-            self._loop.remove_writer(self._sock)
-
-    def _write(self) -> None:
-        try:
-            self._unsent = wire.send_some(self._sock, self._unsent)
-        except OSError:
-            self._unsent = []
-            self._close()
-
-    def _readable(self) -> None:
-        try:
-            count = self._sock.recv_into(self._decoder.buffer())
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            count = 0
-        if count == 0:
-            self._close()
-            return
-        for message in self._decoder.received(count):
-            self._take(message)
-
-    def _close(self) -> None:
-        if self.closed.done():
-            return
-        self._loop.remove_reader(self._sock)
-        self._loop.remove_writer(self._sock)
-        self._sock.close()
-        self.closed.set_result(None)
+            self._changed()
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -1,9 +1,12 @@
-"""The messages between the front process and a worker: a JSON header, then tensors' bytes.
+"""The messages between the front process and a worker.
 
-Never pickle: either end may be another Python. One message is
-`header length (u32) | payload length (u64) | header | payload`; tensors lie in the payload at
-multiples of 64 bytes, so that a received one is a view and not a copy.
-Down: load, execute, cancel, close. Up: loaded, respond, done.
+A message is `kind (u32) | entries (u32) | body length (u64)` and a body. Of the rare kinds (load,
+loaded, close) the body is JSON. The frequent ones (calls down, answers up) carry many entries at
+once: a table of fixed-size rows, then each entry's head in JSON, then its tensors' bytes, which
+start at multiples of 64 so that a received tensor is a view and not a copy. Heads repeat from
+request to request, so both ends keep the ones they have parsed or written.
+
+Never pickle: either end may be another Python.
 """
 
 from __future__ import annotations
@@ -11,109 +14,225 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Union
+from collections.abc import Mapping, Sequence
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
+
+import numpy as np
 
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
-from nerite.core.tensor import Tensor, datatype_of, from_bytes, to_bytes
+from nerite.core.tensor import Tensor, datatype_of, from_bytes, numpy_dtype, to_bytes
 
 Buffer = Union[bytes, bytearray, memoryview]
+# What a tensor is in a head: name, datatype, shape, bytes.
+Layout = List[Tuple[str, str, Tuple[int, ...], int]]
 
-_PREFIX = struct.Struct("<IQ")
+LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS = range(1, 7)
+# Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
+# ANSWERS: the entry tells that a batch is done, and answers nothing.
+CANCELLED, LAST, DONE = 1, 2, 4
+
+_PREFIX = struct.Struct("<IIQ")
+_ROW = struct.Struct("<QQQQIIQ")
 _ALIGN = 64
 _STAGE = 1 << 18
 _IOV = 512  # well below every system's IOV_MAX
+_HEADS = 1024  # heads kept at either end; all are dropped when there are more
+_PADDING = bytes(_ALIGN)
+
+
+class Entry(NamedTuple):
+    """One row of a frequent message and what belongs to it.
+
+    number: the call's. batch: the execution's. input_ns, infer_ns: nanoseconds that reading the
+    tensors and executing took, told with an answer; of a batch that is done, infer_ns is how long
+    the worker was busy with it.
+    """
+
+    number: int
+    batch: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    flags: int = 0
+    head: bytes = b""
+    payload: Sequence[Buffer] = ()
 
 
 class Message(NamedTuple):
-    """One message: what it is, its fields, and the bytes its tensors lie in."""
-
-    kind: str
-    fields: dict[str, Any]
-    payload: memoryview
+    kind: int
+    entries: List[Entry]  # noqa: UP006  evaluated, and workers may run on 3.8
+    fields: Dict[str, Any]  # noqa: UP006
 
 
-def encode(kind: str, fields: Mapping[str, Any], tensors: Iterable[Buffer] = ()) -> list[Buffer]:
-    """The buffers to write for one message; nothing large is copied."""
-    payload: list[Buffer] = []
+def encode(kind: int, fields: Mapping[str, Any]) -> list[Buffer]:
+    """The buffers to write for a rare message."""
+    body = json.dumps(fields).encode()
+    return [_PREFIX.pack(kind, 0, len(body)) + body]
+
+
+def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
+    """The buffers to write for a frequent message; nothing large is copied."""
+    table = bytearray()
+    heads = bytearray()
+    payloads: list[Buffer] = []
     length = 0
-    for data in tensors:
-        size = len(data)
-        gap = -size % _ALIGN
-        payload.append(data)
-        if gap:
-            payload.append(bytes(gap))
-        length += size + gap
-    header = json.dumps([kind, fields], separators=(",", ":")).encode()
-    header += b" " * (-len(header) % _ALIGN)  # so that the payload starts aligned too
-    return [_PREFIX.pack(len(header), length) + header, *payload]
+    for number, batch, input_ns, infer_ns, flags, head, payload in entries:
+        size = 0
+        for data in payload:
+            count = len(data)
+            payloads.append(data)
+            gap = -count % _ALIGN
+            if gap:
+                payloads.append(_PADDING[:gap])
+            size += count + gap
+        table += _ROW.pack(number, batch, input_ns, infer_ns, flags, len(head), size)
+        heads += head
+        length += size
+    start = bytearray(_PREFIX.size)
+    start += table
+    start += heads
+    start += bytes(-(len(start) - _PREFIX.size) % _ALIGN)
+    _PREFIX.pack_into(start, 0, kind, len(entries), len(start) - _PREFIX.size + length)
+    return [start, *payloads]
 
 
-def pack(tensors: Mapping[str, Tensor]) -> tuple[list[list[Any]], list[Buffer]]:
-    """Named tensors as a layout (name, datatype, shape, bytes) and the buffers it describes."""
-    layout: list[list[Any]] = []
-    buffers: list[Buffer] = []
+def _decode(kind: int, count: int, body: memoryview) -> Message:
+    if kind not in (CALLS, ANSWERS):
+        return Message(kind, [], json.loads(bytes(body)) if body else {})
+    rows = list(_ROW.iter_unpack(body[: count * _ROW.size]))
+    head_start = count * _ROW.size
+    start = head_start + sum(row[5] for row in rows)
+    start += -start % _ALIGN
+    entries = []
+    for number, batch, input_ns, infer_ns, flags, head, size in rows:
+        data = bytes(body[head_start : head_start + head])
+        payload = (body[start : start + size],)
+        entries.append(Entry(number, batch, input_ns, infer_ns, flags, data, payload))
+        head_start += head
+        start += size
+    return Message(kind, entries, {})
+
+
+class Heads:
+    """Heads by their bytes and by what they say; one per end of a socket.
+
+    A model is asked for the same names, types and shapes again and again: then neither end
+    writes or parses JSON.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[Any, bytes] = {}
+        self._parsed: dict[bytes, Any] = {}
+
+    def of_request(self, request: Request) -> tuple[bytes, list[Buffer]]:
+        """A request's head and payload."""
+        payload: list[Buffer] = [to_bytes(tensor) for tensor in request.inputs.values()]
+        if request.id or request.parameters:
+            return _dump(_request_fields(request, _layout(request.inputs, payload))), payload
+        key = (*request[2:5], *request[6:], *_key(request.inputs, payload))
+        head = self._written.get(key)
+        if head is None:
+            head = _dump(_request_fields(request, _layout(request.inputs, payload)))
+            self._keep(self._written, key, head)
+        return head, payload
+
+    def of_answer(self, answer: Response | InferenceError) -> tuple[bytes, list[Buffer]]:
+        """An answer's head and payload."""
+        if isinstance(answer, InferenceError):
+            return _dump({"error": [answer.status.name, answer.message]}), []
+        payload: list[Buffer] = [to_bytes(tensor) for tensor in answer.outputs.values()]
+        if answer.parameters:
+            return _dump(_answer_fields(answer, _layout(answer.outputs, payload))), payload
+        key = (answer.final, *_key(answer.outputs, payload))
+        head = self._written.get(key)
+        if head is None:
+            head = _dump(_answer_fields(answer, _layout(answer.outputs, payload)))
+            self._keep(self._written, key, head)
+        return head, payload
+
+    def request(self, model: str, entry: Entry) -> Request:
+        """The request an entry carries; its tensors are views."""
+        parsed = self._parsed.get(entry.head)
+        if parsed is None:
+            fields = json.loads(entry.head)
+            layout = _cuts(fields.pop("inputs"))
+            fields["outputs"] = tuple(fields["outputs"])
+            parsed = (Request(model, {}, **fields), layout)
+            self._keep(self._parsed, entry.head, parsed)
+        request, layout = parsed
+        return request._replace(inputs=_tensors(layout, entry))
+
+    def answer(self, entry: Entry) -> Response | InferenceError:
+        """The answer an entry carries; its tensors are views."""
+        parsed = self._parsed.get(entry.head)
+        if parsed is None:
+            fields = json.loads(entry.head)
+            if "error" in fields:
+                status, text = fields["error"]
+                return InferenceError(Status[status], text)
+            parsed = (_cuts(fields["outputs"]), fields["parameters"], fields["final"])
+            self._keep(self._parsed, entry.head, parsed)
+        layout, parameters, final = parsed
+        return Response(_tensors(layout, entry), parameters, final)
+
+    @staticmethod
+    def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
+        if len(kept) >= _HEADS:
+            kept.clear()
+        kept[key] = value
+
+
+def _dump(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _layout(tensors: Mapping[str, Tensor], payload: Sequence[Buffer]) -> list[list[Any]]:
+    return [
+        [name, datatype_of(tensor), list(tensor.shape), len(data)]
+        for (name, tensor), data in zip(tensors.items(), payload)  # noqa: B905  3.8 has no strict
+    ]
+
+
+def _key(tensors: Mapping[str, Tensor], payload: Sequence[Buffer]) -> list[Any]:
+    """What two sets of tensors must share to have the same layout."""
+    key: list[Any] = []
     for name, tensor in tensors.items():
-        data = to_bytes(tensor)
-        layout.append([name, datatype_of(tensor), list(tensor.shape), len(data)])
-        buffers.append(data)
-    return layout, buffers
+        key += (name, tensor.dtype.num, tensor.shape)
+    key += map(len, payload)
+    return key
 
 
-def unpack(
-    layout: Sequence[Sequence[Any]], payload: memoryview, offset: int
-) -> tuple[dict[str, Tensor], int]:
-    """The tensors a layout describes, as views of `payload`, and where the next would start."""
-    tensors: dict[str, Tensor] = {}
-    for name, datatype, shape, size in layout:
-        tensors[name] = from_bytes(payload[offset : offset + size], datatype, tuple(shape))
-        offset += size + -size % _ALIGN
-    return tensors, offset
+def _request_fields(request: Request, layout: list[list[Any]]) -> dict[str, Any]:
+    fields = request._asdict()
+    del fields["model"]
+    fields["parameters"] = dict(request.parameters)
+    return {**fields, "inputs": layout}
 
 
-def pack_request(request: Request) -> tuple[dict[str, Any], list[Buffer]]:
-    layout, buffers = pack(request.inputs)
-    fields = {
-        "model": request.model,
-        "version": request.version,
-        "id": request.id,
-        "outputs": list(request.outputs),
-        "parameters": dict(request.parameters),
-        "priority": request.priority,
-        "timeout_us": request.timeout_us,
-        "sequence_id": request.sequence_id,
-        "sequence_start": request.sequence_start,
-        "sequence_end": request.sequence_end,
-        "inputs": layout,
-    }
-    return fields, buffers
-
-
-def unpack_request(
-    fields: Mapping[str, Any], payload: memoryview, offset: int
-) -> tuple[Request, int]:
-    values = dict(fields)
-    values["inputs"], offset = unpack(values["inputs"], payload, offset)
-    values["outputs"] = tuple(values["outputs"])
-    return Request(**values), offset
-
-
-def pack_answer(answer: Response | InferenceError) -> tuple[dict[str, Any], list[Buffer]]:
-    if isinstance(answer, InferenceError):
-        return {"error": [answer.status.name, answer.message]}, []
-    layout, buffers = pack(answer.outputs)
+def _answer_fields(answer: Response, layout: list[list[Any]]) -> dict[str, Any]:
     parameters = dict(answer.parameters)
-    return {"outputs": layout, "parameters": parameters, "final": answer.final}, buffers
+    return {"outputs": layout, "parameters": parameters, "final": answer.final}
 
 
-def unpack_answer(message: Message) -> Response | InferenceError:
-    fields = message.fields
-    if "error" in fields:
-        status, text = fields["error"]
-        return InferenceError(Status[status], text)
-    outputs, _ = unpack(fields["outputs"], message.payload, 0)
-    return Response(outputs, fields["parameters"], fields["final"])
+def _cuts(layout: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """A layout as name, datatype, numpy dtype, shape, first byte and number of bytes."""
+    cuts = []
+    start = 0
+    for name, datatype, shape, size in layout:
+        cuts.append((name, datatype, numpy_dtype(datatype), tuple(shape), start, size))
+        start += size + -size % _ALIGN
+    return cuts
+
+
+def _tensors(cuts: Sequence[tuple[Any, ...]], entry: Entry) -> dict[str, Tensor]:
+    (data,) = entry.payload
+    tensors: dict[str, Tensor] = {}
+    for name, datatype, dtype, shape, start, size in cuts:
+        if datatype == "BYTES":
+            tensors[name] = from_bytes(memoryview(data)[start : start + size], datatype, shape)
+        else:
+            tensors[name] = np.ndarray(shape, dtype, data, start)
+    return tensors
 
 
 class Decoder:
@@ -129,7 +248,7 @@ class Decoder:
         self._filled = 0
         self._large: memoryview | None = None
         self._large_filled = 0
-        self._lengths = (0, 0)
+        self._large_prefix = (0, 0)
 
     def buffer(self) -> memoryview:
         """Where to receive the next bytes; never empty."""
@@ -146,21 +265,21 @@ class Decoder:
         if self._large_filled < len(self._large):
             return []
         body, self._large = self._large, None
-        return [self._message(body, self._lengths[0])]
+        return [_decode(*self._large_prefix, body)]
 
     def _cut(self) -> list[Message]:
         messages: list[Message] = []
         start = 0
         while self._filled - start >= _PREFIX.size:
-            header, payload = _PREFIX.unpack_from(self._stage, start)
+            kind, entries, length = _PREFIX.unpack_from(self._stage, start)
             body = start + _PREFIX.size
-            total = header + payload
-            if self._filled - body >= total:
-                messages.append(self._message(memoryview(self._stage[body : body + total]), header))
-                start = body + total
+            if self._filled - body >= length:
+                data = memoryview(self._stage[body : body + length])
+                messages.append(_decode(kind, entries, data))
+                start = body + length
                 continue
-            if body + total - start > _STAGE:
-                self._receive_large(body, header, payload)
+            if _PREFIX.size + length > _STAGE:
+                self._receive_large(body, length, (kind, entries))
                 return messages
             break
         left = self._filled - start
@@ -169,39 +288,35 @@ class Decoder:
         self._filled = left
         return messages
 
-    def _receive_large(self, body: int, header: int, payload: int) -> None:
-        large = bytearray(header + payload)
+    def _receive_large(self, body: int, length: int, prefix: tuple[int, int]) -> None:
+        # Not a bytearray: its zeroes would be written once before the data is.
+        large = np.empty(length, np.uint8).data
         here = self._filled - body
         large[:here] = self._view[body : self._filled]
-        self._large = memoryview(large)
+        self._large = large
         self._large_filled = here
-        self._lengths = (header, payload)
+        self._large_prefix = prefix
         self._filled = 0
 
-    @staticmethod
-    def _message(body: memoryview, header: int) -> Message:
-        kind, fields = json.loads(bytes(body[:header]))
-        return Message(kind, fields, body[header:])
 
-
-def send(sock: socket.socket, buffers: list[Buffer]) -> None:
+def send(sock: socket.socket, buffers: Sequence[Buffer]) -> None:
     """Write all of `buffers` to a blocking socket."""
     views = [memoryview(buffer) for buffer in buffers if len(buffer)]
     while views:
-        views = advance(views, sock.sendmsg(views[:_IOV]))
+        views = _advance(views, sock.sendmsg(views[:_IOV]))
 
 
 def send_some(sock: socket.socket, views: list[memoryview]) -> list[memoryview]:
     """Write what a non-blocking socket takes now; what is left to write."""
     while views:
         try:
-            views = advance(views, sock.sendmsg(views[:_IOV]))
+            views = _advance(views, sock.sendmsg(views[:_IOV]))
         except (BlockingIOError, InterruptedError):
             return views
     return views
 
 
-def advance(views: list[memoryview], sent: int) -> list[memoryview]:
+def _advance(views: list[memoryview], sent: int) -> list[memoryview]:
     for index, view in enumerate(views):
         if sent < len(view):
             return [view[sent:], *views[index + 1 :]]

@@ -1,7 +1,7 @@
 """The child's half of a process instance: `python -m nerite.instances.worker FD`.
 
-Three threads' worth of work: one reads the socket and only hands over, the main one loads and
-executes, and whoever answers a call writes. Imports core and backends only.
+One thread reads the socket and only hands over, the main one loads and executes, and whoever
+answers a call writes. Imports core and backends only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 import weakref
 from collections import deque
@@ -22,31 +23,55 @@ from typing import Any
 from nerite.backends.base import Backend, ModelSpec, open_backend
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status
+from nerite.core.request import Response
 from nerite.instances import wire
+
+_PATIENCE_NS = 200_000  # how long a fast model's answers wait for each other
 
 
 class Outbox:
-    """Writes messages to the socket from any thread, whole and in order.
+    """Writes answers to the socket from any thread, whole and in order.
 
-    Nobody waits for the writer: who finds it busy leaves the message with it. So an answer that
-    a garbage collection gives, in the middle of another's write, cannot deadlock.
+    Nobody waits for the writer: who finds it busy leaves the entry with it. So an answer that a
+    garbage collection gives, in the middle of another's write, cannot deadlock. While the main
+    thread works through a message it holds answers back for a moment, to write several at once.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._messages: deque[list[wire.Buffer]] = deque()
+        self._entries: deque[wire.Entry] = deque()
         self._writing = threading.Lock()
+        self._main = threading.get_ident()
+        self._held_since = 0
+        self.held = False
 
-    def put(self, message: list[wire.Buffer]) -> None:
-        self._messages.append(message)
-        while self._messages and self._writing.acquire(blocking=False):
+    def put(self, entry: wire.Entry) -> None:
+        self._entries.append(entry)
+        if self.held and threading.get_ident() == self._main:
+            now = time.monotonic_ns()
+            if not self._held_since:
+                self._held_since = now
+                return
+            if now - self._held_since < _PATIENCE_NS:
+                return
+        self.flush()
+
+    def flush(self) -> None:
+        self._held_since = 0
+        while self._entries and self._writing.acquire(blocking=False):
             try:
-                while self._messages:
-                    wire.send(self._sock, self._messages.popleft())
-            except OSError:
-                self._messages.clear()  # the front process is gone, and the reader will see it
+                entries = []
+                while self._entries:
+                    entries.append(self._entries.popleft())
+                self.send(wire.encode_entries(wire.ANSWERS, entries))
             finally:
                 self._writing.release()
+
+    def send(self, message: list[wire.Buffer]) -> None:
+        try:
+            wire.send(self._sock, message)
+        except OSError:
+            self._entries.clear()  # the front process is gone, and the reader will see it
 
 
 class Worker:
@@ -55,53 +80,70 @@ class Worker:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._outbox = Outbox(sock)
-        self._work: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
+        self._heads = wire.Heads()
+        self._work: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
         self._calls: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
+        self._model = ""
 
     def run(self) -> int:
         reader = threading.Thread(target=self._read, name="wire-reader", daemon=True)
         reader.start()
-        first = self._work.get()
-        if first is None:
-            return 0
-        backend = self._load(first.fields)
+        backend = self._load(self._work.get().fields)
         if backend is None:
             return 1
         while True:
             message = self._work.get()
-            if message is None:
-                break
-            self._execute(backend, message)
-        backend.unload()
-        return 0
+            if message.kind == wire.CLOSE:
+                backend.unload()
+                return 0
+            self._outbox.held = True
+            self._execute(backend, message.entries)
+            self._outbox.held = False
+            self._outbox.flush()
 
     def _load(self, fields: dict[str, Any]) -> Backend | None:
         values = dict(fields["spec"])
         values["folder"] = Path(values["folder"])
+        self._model = values["name"]
         try:
             backend = open_backend(fields["backend"])
             config = backend.load(ModelSpec(**values))
+        except InferenceError as error:
+            self._loaded({"error": [error.status.name, error.message]})
+            return None
         except Exception as error:
             traceback.print_exc()
-            status = error.status.name if isinstance(error, InferenceError) else "INTERNAL"
             text = "".join(traceback.format_exception_only(type(error), error)).strip()
-            text = str(error) if isinstance(error, InferenceError) else text
-            self._outbox.put(wire.encode("loaded", {"error": [status, text]}))
+            self._loaded({"error": [Status.INTERNAL.name, text]})
             return None
-        self._outbox.put(wire.encode("loaded", {"config": config}))
+        self._loaded({"config": config})
         return backend
 
-    def _execute(self, backend: Backend, message: wire.Message) -> None:
-        calls = []
-        offset = 0
-        for fields in message.fields["calls"]:
-            number = fields.pop("number")
-            request, offset = wire.unpack_request(fields, message.payload, offset)
-            call = Call(request, partial(self._answer, number))
-            self._calls[number] = call
-            calls.append(call)
-        for number in message.fields["cancelled"]:
-            self._cancel(number)
+    def _loaded(self, fields: dict[str, Any]) -> None:
+        self._outbox.send(wire.encode(wire.LOADED, fields))
+
+    def _execute(self, backend: Backend, entries: list[wire.Entry]) -> None:
+        calls: list[Call] = []
+        for entry in entries:
+            calls.append(self._call(entry))
+            if entry.flags & wire.LAST:
+                self._execute_batch(backend, calls, entry.batch)
+                calls = []
+
+    def _call(self, entry: wire.Entry) -> Call:
+        start = time.monotonic_ns()
+        request = self._heads.request(self._model, entry)
+        call = Call(request, partial(self._answer, entry.number))
+        call.input_ns = time.monotonic_ns() - start
+        self._calls[entry.number] = call
+        if entry.flags & wire.CANCELLED:
+            call.cancel()
+        return call
+
+    def _execute_batch(self, backend: Backend, calls: list[Call], batch: int) -> None:
+        start = time.monotonic_ns()
+        for call in calls:
+            call.taken_ns = start
         try:
             backend.execute(calls)
         except Exception as error:
@@ -109,21 +151,19 @@ class Worker:
             text = f"the backend failed: {type(error).__name__}: {error}"
             for call in calls:
                 call.fail(InferenceError(Status.INTERNAL, text))
-        self._outbox.put(wire.encode("done", {"batch": message.fields["batch"]}))
+        busy = time.monotonic_ns() - start
+        self._outbox.put(wire.Entry(0, batch, 0, busy, wire.DONE))
 
-    def _answer(self, number: int, answer: Answer) -> None:
+    def _answer(self, number: int, call: Call, answer: Answer) -> None:
+        infer_ns = time.monotonic_ns() - call.taken_ns
         try:
-            fields, buffers = wire.pack_answer(answer)
+            head, payload = self._heads.of_answer(answer)
         except (TypeError, ValueError) as error:
             text = f"the model's answer cannot be sent: {error}"
-            fields, buffers = wire.pack_answer(InferenceError(Status.INTERNAL, text))
-        fields["number"] = number
-        self._outbox.put(wire.encode("respond", fields, buffers))
-
-    def _cancel(self, number: int) -> None:
-        call = self._calls.get(number)
-        if call is not None:
-            call.cancel()
+            head, payload = self._heads.of_answer(InferenceError(Status.INTERNAL, text))
+        final = wire.LAST if not isinstance(answer, Response) or answer.final else 0
+        entry = wire.Entry(number, 0, call.input_ns, infer_ns, final, head, payload)
+        self._outbox.put(entry)
 
     def _read(self) -> None:
         decoder = wire.Decoder()
@@ -133,10 +173,10 @@ class Worker:
                 # The front process is gone without a word: nobody wants what we still do.
                 os._exit(0)
             for message in decoder.received(count):
-                if message.kind == "cancel":
-                    self._cancel(message.fields["number"])
-                elif message.kind == "close":
-                    self._work.put(None)
+                if message.kind == wire.CANCEL:
+                    call = self._calls.get(message.fields["number"])
+                    if call is not None:
+                        call.cancel()
                 else:
                     self._work.put(message)
 

@@ -6,33 +6,39 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nerite.core.call import Call
+from nerite.core.errors import InferenceError
 
 
 class Executor(Protocol):
-    """What a scheduler sees of an instance."""
+    """What a scheduler sees of an instance: `done` is called when it can take another."""
 
-    async def execute(self, calls: list[Call]) -> None: ...
+    def execute(self, calls: list[Call], done: Callable[[], None]) -> None: ...
 
 
 class Pool(Protocol):
-    """What a scheduler sees of a model's instances; `on_free` is called after every `put`."""
+    """What a scheduler sees of a model's instances."""
 
-    on_free: Callable[[], None]
+    @property
+    def broken(self) -> InferenceError | None: ...
 
     def take(self) -> Executor | None: ...
 
-    def put(self, instance: Executor) -> None: ...
-
 
 class Scheduler(Protocol):
+    """Belongs to the server's loop."""
+
     def submit(self, call: Call) -> None:
         """Take a call; it ends in an answer or an error, always."""
+        ...
+
+    def dispatch(self) -> None:
+        """Look again: an instance has room, is back, or is broken."""
         ...
 
     def pending(self) -> int:
         """Calls that wait for an instance."""
         ...
 
-    async def close(self) -> None:
-        """Refuse new calls, let the accepted ones finish."""
+    def close(self) -> None:
+        """Refuse new calls; the accepted ones go on."""
         ...

@@ -1,0 +1,352 @@
+"""KServe v2 over HTTP: a request's body, JSON or JSON with binary tensors, to Request.
+
+Texts and status of errors are Triton's: a malformed document is INTERNAL (500), a wrong value
+INVALID_ARG (400).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.request import Request
+from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
+from nerite.frontends.http1 import Body
+from nerite.frontends.v2_response import OutputForm
+
+NOT_IN_JSON = ("FP16", "BF16")
+_MAX_DEPTH = 100
+_KEPT = 1024
+
+
+class Templates:
+    """Requests without their binary data, by the bytes of their JSON.
+
+    A client that asks for the same names, types and shapes sends the same JSON every time: it is
+    parsed once.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, bytes], _Template] = {}
+
+    def decode(
+        self, model: str, version: str, body: Body, header_length: int | None
+    ) -> tuple[Request, OutputForm]:
+        """A request, and the form its answer is wanted in.
+
+        header_length: the value of Inference-Header-Content-Length, None when absent.
+        Raises InferenceError.
+        """
+        if header_length is None:
+            template = _Template(model, version, _document(body), False)
+            return template.request(memoryview(b"")), template.form
+        view = memoryview(body)
+        key = (model, version, bytes(view[:header_length]))
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = _Template(model, version, _document(key[2]), True)
+            if kept.all_binary:
+                if len(self._kept) >= _KEPT:
+                    self._kept.clear()
+                self._kept[key] = kept
+        return kept.request(view[header_length:]), kept.form
+
+
+class _Template:
+    """A request document, its JSON tensors read and its binary ones still to come."""
+
+    def __init__(
+        self, model: str, version: str, document: Mapping[str, Any], has_binary: bool
+    ) -> None:
+        self._inputs: list[tuple[_Input, Tensor | None]] = []
+        names = set()
+        for entry in _list(document, "inputs"):
+            one = _Input(entry, has_binary)
+            if one.name in names:
+                raise invalid(f"input '{one.name}' already exists in request")
+            names.add(one.name)
+            tensor = _from_json(entry, one) if one.size is None else None
+            self._inputs.append((one, tensor))
+        self.all_binary = all(tensor is None for _, tensor in self._inputs)
+        parameters = dict(_object(document, "parameters"))
+        default = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
+        outputs, forms = _requested(document)
+        self.form = OutputForm(forms, default)
+        self._request = Request(
+            model=model,
+            version=version,
+            id=_string(document, "id") if "id" in document else "",
+            inputs={},
+            outputs=outputs,
+            **_scheduling(parameters),
+            parameters=_parameters(parameters),
+        )
+
+    def request(self, data: memoryview) -> Request:
+        """The request, with `data` cut up among its binary inputs, in their order."""
+        tensors: dict[str, Tensor] = {}
+        position = 0
+        model = self._request.model
+        for one, tensor in self._inputs:
+            if tensor is None:
+                size = one.size or 0
+                if size > len(data) - position:
+                    missing = size - (len(data) - position)
+                    raise invalid(
+                        f"unexpected size for input '{one.name}', expecting {missing} additional "
+                        f"bytes for model '{model}'"
+                    )
+                part = data[position : position + size]
+                tensor = tensor_from(part, one.name, model, one.datatype, one.shape, one.count)
+                position += size
+            tensors[one.name] = tensor
+        if position != len(data):
+            raise invalid(f"unexpected additional input data for model '{model}'")
+        return self._request._replace(inputs=tensors)
+
+
+class _Input:
+    """What the document says of one input. size: its binary bytes, None when it is in the JSON."""
+
+    __slots__ = ("count", "datatype", "dtype", "name", "shape", "size")
+
+    def __init__(self, entry: Mapping[str, Any], has_binary: bool) -> None:
+        self.name = _string(entry, "name")
+        self.datatype = _string(entry, "datatype")
+        self.shape = _shape(entry)
+        try:
+            self.dtype = numpy_dtype(self.datatype)
+        except KeyError:
+            raise invalid(f"invalid datatype '{self.datatype}' for input {self.name}") from None
+        self.count = math.prod(self.shape)
+        if self.count * self.dtype.itemsize > 2**63 - 1:
+            raise invalid(
+                f"invalid shape for input '{self.name}': shape "
+                f"[{','.join(map(str, self.shape))}] causes total element count to exceed maximum "
+                f"size of {2**63 - 1}"
+            )
+        self.size = self._binary_size(entry, has_binary)
+
+    def _binary_size(self, entry: Mapping[str, Any], has_binary: bool) -> int | None:
+        parameters = _object(entry, "parameters")
+        if "binary_data_size" not in parameters:
+            return None
+        if "data" in entry:
+            raise invalid(
+                f"unexpected 'data' for input '{self.name}': it has 'binary_data_size', give one "
+                "of the two"
+            )
+        size = _unsigned(parameters["binary_data_size"], "binary_data_size")
+        if size and not has_binary:
+            raise invalid(
+                "must specify valid 'Infer-Header-Content-Length' in request header and "
+                "'binary_data_size' when passing inputs in binary data format"
+            )
+        return size
+
+
+def tensor_from(
+    data: memoryview, name: str, model: str, datatype: str, shape: tuple[int, ...], count: int
+) -> Tensor:
+    """An input's raw bytes as a tensor; a view of them for all types but BYTES.
+
+    Raises InferenceError with Triton's text where their number does not fit the shape.
+    """
+    if datatype == "BYTES":
+        try:
+            found = len(split_bytes(data))
+        except ValueError as error:
+            raise invalid(
+                f"incomplete string length indicator for inference input '{name}' for model "
+                f"'{model}': {error}"
+            ) from None
+        if found != count:
+            raise invalid(
+                f"expected {count} string elements for inference input '{name}' for model "
+                f"'{model}', got {found}"
+            )
+    else:
+        expected = count * numpy_dtype(datatype).itemsize
+        if len(data) != expected:
+            raise invalid(
+                f"input byte size mismatch for input '{name}' for model '{model}'. Expected "
+                f"{expected}, got {len(data)}"
+            )
+    return from_bytes(data, datatype, shape)
+
+
+def _from_json(entry: Mapping[str, Any], one: _Input) -> Tensor:
+    """An input whose data stands in the document."""
+    if one.datatype in NOT_IN_JSON:
+        raise invalid(
+            f"receiving {one.datatype} data via JSON is not supported. Please use the binary data "
+            f"format for input {one.name}"
+        )
+    if not isinstance(entry.get("data"), list):
+        if one.count == 0 and "data" not in entry:
+            return np.empty(one.shape, one.dtype)
+        raise _malformed("Unable to parse 'data': attempt to access non-array member 'data'")
+    flat: list[Any] = []
+    _flatten(entry["data"], flat, 0)
+    _check_types(flat, one.datatype)
+    if len(flat) > one.count:
+        text = "Unable to parse 'data': Shape does not match true shape of 'data' field"
+        raise _malformed(text)
+    if len(flat) < one.count:
+        raise _malformed("Failed to parse 'data' field: shape does not match true shape")
+    if one.datatype == "BYTES":
+        items = np.empty(one.count, dtype=object)
+        items[:] = [item.encode() for item in flat]
+        return items.reshape(one.shape)
+    try:
+        return np.array(flat, dtype=one.dtype).reshape(one.shape)
+    except OverflowError:
+        text = f"a value of input '{one.name}' is outside the range of {one.datatype}"
+        raise invalid(text) from None
+
+
+def _flatten(data: list[Any], flat: list[Any], depth: int) -> None:
+    if depth >= _MAX_DEPTH:
+        raise invalid(f"JSON nesting depth exceeds maximum allowed limit ({_MAX_DEPTH})")
+    if not any(isinstance(item, list) for item in data):
+        flat.extend(data)
+        return
+    for item in data:
+        if isinstance(item, list):
+            _flatten(item, flat, depth + 1)
+        else:
+            flat.append(item)
+
+
+def _check_types(flat: list[Any], datatype: str) -> None:
+    """JSON's own types must fit: a float is no integer, true is no number."""
+    allowed: set[type]
+    if datatype == "BYTES":
+        allowed, word = {str}, "string"
+    elif datatype == "BOOL":
+        allowed, word = {bool}, "boolean"
+    elif datatype.startswith("FP"):
+        allowed, word = {int, float}, "number"
+    else:
+        allowed = {int}
+        word = "unsigned-integer" if datatype.startswith("U") else "signed-integer"
+    wrong = not set(map(type, flat)) <= allowed
+    if wrong or (word == "unsigned-integer" and flat and min(flat) < 0):
+        raise _malformed(f"Unable to parse 'data': attempt to access JSON non-{word} as {word}")
+
+
+def _requested(document: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, bool]]:
+    if "outputs" not in document:
+        return (), {}
+    forms: dict[str, bool] = {}
+    for entry in _list(document, "outputs"):
+        name = _string(entry, "name")
+        if name in forms:
+            raise invalid(f"output '{name}' already exists in request")
+        forms[name] = _flag(_object(entry, "parameters").get("binary_data", False), "binary_data")
+    return tuple(forms), forms
+
+
+def _scheduling(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Take the parameters that Triton reserves out of `parameters`, as Request's fields."""
+    values: dict[str, Any] = {}
+    if "sequence_id" in parameters:
+        value = parameters.pop("sequence_id")
+        values["sequence_id"] = value if isinstance(value, str) else _unsigned(value, "sequence_id")
+    for key in ("sequence_start", "sequence_end"):
+        if key in parameters:
+            values[key] = _flag(parameters.pop(key), key)
+    if "priority" in parameters:
+        values["priority"] = _unsigned(parameters.pop("priority"), "priority")
+    if "timeout" in parameters:
+        values["timeout_us"] = _unsigned(parameters.pop("timeout"), "timeout")
+    return values
+
+
+def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    for key, value in parameters.items():
+        if key.startswith("triton_"):
+            raise invalid(
+                "parameter keys starting with 'triton_' are reserved for Triton usage and should "
+                "not be specified."
+            )
+        if not isinstance(value, (bool, int, float, str)):
+            raise invalid(
+                f"parameter '{key}' has invalid type. It should be either 'int', 'bool', "
+                "'string' or 'double'."
+            )
+    return parameters
+
+
+def _malformed(message: str) -> InferenceError:
+    return InferenceError(Status.INTERNAL, message)
+
+
+def _document(data: Body) -> dict[str, Any]:
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        text = f"failed to parse the request JSON buffer: {error.msg} at {error.pos}"
+        raise _malformed(text) from None
+    if not isinstance(document, dict):
+        raise _malformed("attempt to access JSON non-object as object")
+    return document
+
+
+def _list(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    if key not in document:
+        raise _malformed(f"Unable to parse '{key}': attempt to access non-existing object member "
+                         f"'{key}'")  # fmt: skip
+    value = document[key]
+    if not isinstance(value, list):
+        raise _malformed(f"Unable to parse '{key}': attempt to access non-array member '{key}'")
+    for entry in value:
+        if not isinstance(entry, dict):
+            raise _malformed(
+                f"Unable to parse '{key}': attempt to access JSON non-object as object"
+            )
+    return value
+
+
+def _object(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key, {})
+    if not isinstance(value, dict):
+        raise _malformed(f"Unable to parse '{key}': attempt to access JSON non-object as object")
+    return value
+
+
+def _string(document: Mapping[str, Any], key: str) -> str:
+    if key not in document:
+        raise _malformed(
+            f"Unable to parse '{key}': attempt to access non-existing object member '{key}'"
+        )
+    value = document[key]
+    if not isinstance(value, str):
+        raise _malformed(f"Unable to parse '{key}': attempt to access JSON non-string as string")
+    return value
+
+
+def _flag(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise _malformed(f"Unable to parse '{key}': attempt to access JSON non-boolean as boolean")
+    return value
+
+
+def _unsigned(value: Any, key: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _malformed(
+            f"Unable to parse '{key}': attempt to access JSON non-unsigned-integer as "
+            "unsigned-integer"
+        )
+    return value
+
+
+def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
+    if not isinstance(entry.get("shape"), list):
+        raise _malformed("Unable to parse 'shape': attempt to access non-array member 'shape'")
+    return tuple(_unsigned(dim, "shape") for dim in entry["shape"])
