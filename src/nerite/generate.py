@@ -240,7 +240,8 @@ class _Server:
         except orjson.JSONDecodeError as error:
             raise GenerateError(f"what answers at {self._url} is no model server.") from error
         if response.status != 200:
-            text = header.get("error") if isinstance(header, dict) else None
+            text = header.get("error", "") if isinstance(header, dict) else ""
+            text = re.sub(r"^\[request id: [^]]*\] ", "", text)  # Triton's, of no use here
             raise _Refused(text or f"the server answered with status {response.status}.")
         return _Answer(header, content[cut:])
 

@@ -141,7 +141,7 @@ def test_a_model_with_batches_gets_one_more_dimension(stub: Stub, tmp_path: Path
     ("trouble", "sentence"),
     [
         ({"hang_up": True}, "closed the connection before it answered."),
-        ({"body": b'{"error": "steps: 0 is not in 1..1000"}', "status": 400}, "steps: 0 is not in"),
+        ({"body": b'{"error": "[request id: 1] steps is 0"}', "status": 400}, ": steps is 0\n"),
         ({"body": b"<html>hello</html>"}, "is no model server."),
         ({"body": b"[]", "status": 502}, "the server answered with status 502."),
         ({"body": b'{"outputs": []}'}, "without the output 'generated_image'"),
