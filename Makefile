@@ -20,6 +20,7 @@ lint:
 
 bench:
 	@sh tools/setup.sh dev
+	@$(python) benchmarks/first_picture.py
 	@$(python) benchmarks/startup.py
 	@$(python) benchmarks/paint.py $(ARGS)
 
