@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from nerite.generate import GenerateError, Painting, Spinner, paint, save
+from nerite.generate import GenerateError, Painting, Spinner, paint, png_path, save
 
 PROMPT = "a red house in the snow at night"
 SEED = 7  # the same picture for everybody who follows the README
@@ -52,6 +52,7 @@ def run(wishes: Wishes) -> int:
 
 
 def _run(wishes: Wishes, log: IO[bytes]) -> int:
+    file = png_path(wishes.output)
     ports = _ports(wishes.http_port)
     url = f"http://127.0.0.1:{ports.http}"
     began = time.perf_counter()
@@ -62,7 +63,7 @@ def _run(wishes: Wishes, log: IO[bytes]) -> int:
         print(f"The server was ready in {started:.1f} s, at {url}")
         with Spinner("painting"):
             painting = paint(url, "painter", {"prompt": wishes.prompt, "seed": SEED})
-        _tell(painting, save(painting, wishes.output)[0])
+        _tell(painting, save(painting, file)[0])
         if not wishes.once:
             print(_next_things(ports), flush=True)
             return _serve_on(server, log)

@@ -1,6 +1,6 @@
 """`nerite generate`: paints through a running server's HTTP port, as any client could.
 
-The demo uses the same two functions, `paint` and `save`.
+The demo uses the same functions: `png_path`, `paint` and `save`.
 """
 
 import http.client
@@ -51,7 +51,7 @@ class Painting:
 def run(url: str, model: str | None, settings: Mapping[str, Any], output: Path | None) -> int:
     """Paint what `settings` say into `output` and print where it is; the exit status."""
     try:
-        file = _png(output or Path(_slug(settings["prompt"])))
+        file = png_path(output or Path(_slug(settings["prompt"])))
         with Spinner("painting"):
             painting = paint(url, model, settings)
         for path in save(painting, file):
@@ -80,6 +80,18 @@ def paint(url: str, model: str | None, settings: Mapping[str, Any]) -> Painting:
     return Painting(model, settings, pixels.astype(np.uint8), int(seed.flat[0]), seconds)
 
 
+def png_path(file: Path) -> Path:
+    """`file` with its suffix, checked before anybody waits for a picture."""
+    file = file.with_name(file.name + ".png") if not file.suffix else file
+    if file.suffix.lower() != ".png":
+        raise GenerateError(f"cannot write {file}: the file's name must end in .png.")
+    if not file.parent.is_dir():
+        raise GenerateError(f"cannot write {file}: there is no folder {file.parent}.")
+    if file.is_dir():
+        raise GenerateError(f"cannot write {file}: it is a folder.")
+    return file
+
+
 def save(painting: Painting, file: Path) -> list[Path]:
     """Write `file`, or `file-1`, `file-2` ... for several pictures, with their origin inside."""
     from importlib.metadata import version
@@ -106,18 +118,6 @@ def save(painting: Painting, file: Path) -> list[Path]:
             raise GenerateError(f"cannot write {path}: {error.strerror or error}.") from error
         paths.append(path)
     return paths
-
-
-def _png(file: Path) -> Path:
-    """`file` with its suffix, checked before anybody waits for a picture."""
-    file = file.with_name(file.name + ".png") if not file.suffix else file
-    if file.suffix.lower() != ".png":
-        raise GenerateError(f"cannot write {file}: the file's name must end in .png.")
-    if not file.parent.is_dir():
-        raise GenerateError(f"cannot write {file}: there is no folder {file.parent}.")
-    if file.is_dir():
-        raise GenerateError(f"cannot write {file}: it is a folder.")
-    return file
 
 
 def _slug(prompt: str) -> str:

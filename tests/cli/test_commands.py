@@ -117,6 +117,12 @@ def test_demo_once_leaves_a_picture_and_no_server(tmp_path: Path) -> None:
         assert probe.connect_ex(("127.0.0.1", int(url[1]))) != 0
 
 
+def test_demo_looks_at_the_file_before_it_starts(tmp_path: Path) -> None:
+    done = nerite("demo", "--once", "--output", "no/folder/a.png", cwd=tmp_path)
+    sentence = "nerite demo: cannot write no/folder/a.png: there is no folder no/folder.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+
+
 def test_demo_says_why_the_server_did_not_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
