@@ -21,8 +21,9 @@ from nerite.frontends.http1 import Handler, Listener
 from nerite.frontends.metrics import Metrics
 from nerite.frontends.v2_grpc import open_grpc
 from nerite.repository.repository import Repository
-from nerite.server import ModelState, Server
+from nerite.server import Policy, Server
 from nerite.settings import Settings
+from nerite.versions import ModelState
 
 log = logging.getLogger("nerite.launch")
 
@@ -67,9 +68,7 @@ class Launch:
         server = Server(
             Repository(paths),
             name=options.id,
-            strict_readiness=options.strict_readiness,
-            strict_gpu=options.strict_gpu,
-            load_count=options.model_load_thread_count,
+            policy=_policy(options),
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -155,6 +154,14 @@ class Launch:
     def _say_how_to_open(self) -> None:
         if self._options.http_address in ("127.0.0.1", "::1", "localhost"):
             log.info("Only this machine can connect; --host 0.0.0.0 opens the server to others")
+
+
+def _policy(options: Settings) -> Policy:
+    return Policy(
+        strict_readiness=options.strict_readiness,
+        strict_gpu=options.strict_gpu,
+        load_count=options.model_load_thread_count,
+    )
 
 
 def _taken(service: str, address: str, port: int) -> str:

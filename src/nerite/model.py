@@ -96,7 +96,7 @@ class Model:
                 self._idle.set()
         deliver(call, answer)
 
-    async def close(self, timeout: float) -> None:
+    async def close(self, timeout: float | None) -> None:
         """Refuse new calls, wait up to `timeout` seconds for the open ones, leave."""
         try:
             await asyncio.wait_for(self._drain(), timeout)

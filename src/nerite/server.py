@@ -3,82 +3,160 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nerite.core.call import Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.model import Model, not_ready
+from nerite.repository.override import override
 from nerite.repository.repository import ModelEntry, Repository
+from nerite.versions import UNLOADED, ModelState, Versions
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class ModelState:
-    """One version of a model, or (version 0) a model of which no version could be found.
+class ControlMode(enum.Enum):
+    """Who decides which models are loaded: the repository at start-up, the repository at any
+    time, or the requests of clients."""
 
-    state: Triton's LOADING, READY, UNAVAILABLE.
+    NONE = "none"
+    POLL = "poll"
+    EXPLICIT = "explicit"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a Server treats its models; the defaults are Triton's.
+
+    startup: in EXPLICIT mode, the models to load at start-up, "*" for all. poll_seconds: between
+    two looks at the repository in POLL mode. load_count: models that load at once. retries: of a
+    load that failed.
     """
 
-    name: str
-    version: int
-    state: str
-    reason: str = ""
-    model: Model | None = None
+    mode: ControlMode = ControlMode.NONE
+    startup: tuple[str, ...] = ()
+    poll_seconds: float = 15.0
+    strict_readiness: bool = True
+    strict_gpu: bool = False
+    load_count: int = 4
+    retries: int = 0
 
 
 class Server:
-    """Loads every model of a repository and answers for them. Belongs to one loop."""
+    """Loads the models of a repository and answers for them. Belongs to one loop."""
 
     def __init__(
-        self,
-        repository: Repository,
-        *,
-        name: str = "nerite",
-        strict_readiness: bool = True,
-        strict_gpu: bool = False,
-        load_count: int = 4,
+        self, repository: Repository, *, name: str = "nerite", policy: Policy | None = None
     ) -> None:
-        """load_count: how many models load at once."""
         self.name = name
-        self._repository = repository
-        self._strict_readiness = strict_readiness
-        self._strict_gpu = strict_gpu
-        self._loading = asyncio.Semaphore(load_count)
-        self._states: dict[str, dict[int, ModelState]] = {}
+        self.repository = repository
+        self.policy = policy or Policy()
+        self._loading = asyncio.Semaphore(self.policy.load_count)
+        self._models: dict[str, Versions] = {}
         self._started = False
         self._exiting = False
+        self._polling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load all models. What fails is told by `states`; only a missing repository raises."""
-        entries = self._repository.scan()
-        await asyncio.gather(*(self._load(entry) for entry in entries))
+        """Load what start-up loads. What fails is told by `states`; only a missing repository
+        or an unknown start-up model raises InferenceError."""
+        entries = await asyncio.to_thread(self.repository.scan)
+        if self.policy.mode is ControlMode.EXPLICIT and self.policy.startup != ("*",):
+            entries = self._startup(entries)
+        await asyncio.gather(*(self._try_load(entry) for entry in entries))
+        if self.policy.mode is ControlMode.POLL:
+            self._polling = asyncio.get_running_loop().create_task(self._poll())
         self._started = True
 
-    async def _load(self, entry: ModelEntry) -> None:
-        states = self._states.setdefault(entry.name, {})
-        if entry.error is not None:
-            states[0] = ModelState(entry.name, 0, "UNAVAILABLE", entry.error.message)
-        elif not entry.versions:
-            reason = "Not loaded: No model version was found"
-            states[0] = ModelState(entry.name, 0, "UNAVAILABLE", reason)
-        else:
-            await asyncio.gather(*(self._load_version(entry, number) for number in entry.versions))
+    def _startup(self, entries: list[ModelEntry]) -> list[ModelEntry]:
+        by_name = {entry.name: entry for entry in entries}
+        missing = [name for name in self.policy.startup if name not in by_name]
+        if missing:
+            known = ", ".join(by_name) or "none"
+            text = f"failed to load '{missing[0]}': no such model; the repository has {known}"
+            raise InferenceError(Status.NOT_FOUND, text)
+        return [by_name[name] for name in self.policy.startup]
 
-    async def _load_version(self, entry: ModelEntry, version: int) -> None:
-        state = ModelState(entry.name, version, "LOADING")
-        self._states[entry.name][version] = state
+    async def _try_load(self, entry: ModelEntry) -> None:
+        with contextlib.suppress(InferenceError):  # its state tells
+            await self._versions(entry.name).load(entry)
+
+    def _versions(self, name: str) -> Versions:
+        if name not in self._models:
+            self._models[name] = Versions(name, self._load_model)
+        return self._models[name]
+
+    async def _load_model(self, entry: ModelEntry, version: int) -> Model:
         async with self._loading:
+            for left in range(self.policy.retries, -1, -1):
+                try:
+                    return await Model.load(entry, version, strict_gpu=self.policy.strict_gpu)
+                except InferenceError as error:
+                    if not left:
+                        raise
+                    log.warning("loading '%s' failed, trying again: %s", entry.name, error)
+        raise AssertionError("unreachable")
+
+    async def _poll(self) -> None:
+        """Follow the repository: load what is new or has changed, unload what is gone."""
+        while True:
+            await asyncio.sleep(self.policy.poll_seconds)
             try:
-                state.model = await Model.load(entry, version, strict_gpu=self._strict_gpu)
+                entries = await asyncio.to_thread(self.repository.scan)
             except InferenceError as error:
-                state.state, state.reason = "UNAVAILABLE", f"{error.status.value}: {error.message}"
-                log.error("failed to load '%s' version %d: %s", entry.name, version, state.reason)
-                return
-        state.state = "READY"
-        log.info("successfully loaded '%s' version %d", entry.name, version)
+                log.error("polling failed: %s", error)
+                continue
+            await self._follow(entries)
+
+    async def _follow(self, entries: list[ModelEntry]) -> None:
+        present = {entry.name for entry in entries}
+        gone = [one for name, one in self._models.items() if name not in present and one.entry]
+        changed = [entry for entry in entries if self._is_news(entry)]
+        await asyncio.gather(*(one.unload() for one in gone))
+        await asyncio.gather(*(self._try_load(entry) for entry in changed))
+
+    def _is_news(self, entry: ModelEntry) -> bool:
+        versions = self._models.get(entry.name)
+        return versions is None or versions.seen != entry.fingerprint
+
+    async def load(
+        self, name: str, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Load or reload a model, with `config` (JSON) and `files` in place of the repository's.
+
+        Raises InferenceError with Triton's texts. An unchanged model is left as it is.
+        """
+        self._check_control()
+        _check_name(name)
+        found = await asyncio.to_thread(self.repository.find, name)
+        if config is not None or files:
+            entry = await asyncio.to_thread(override, name, found, config, files or {})
+        elif found is None:
+            text = f"failed to load '{name}', failed to poll from model repository"
+            raise InferenceError(Status.INTERNAL, text)
+        else:
+            entry = found
+        versions = self._versions(name)
+        loaded = versions.entry
+        if entry.fingerprint and loaded and loaded.fingerprint == entry.fingerprint:
+            return
+        await versions.load(entry)
+
+    async def unload(self, name: str) -> None:
+        """Take a model's requests no more; returns before it is gone. Unknown names are fine."""
+        self._check_control()
+        if name in self._models:
+            await self._models[name].unload()
+
+    def _check_control(self) -> None:
+        if self.policy.mode is not ControlMode.EXPLICIT:
+            text = "explicit model load / unload is not allowed if polling is enabled"
+            raise InferenceError(Status.UNAVAILABLE, text)
 
     @property
     def live(self) -> bool:
@@ -93,17 +171,39 @@ class Server:
         """Whether clients should come; with strict readiness every model must be ready too."""
         if not self._started or self._exiting:
             return False
-        if not self._strict_readiness:
+        if not self.policy.strict_readiness:
             return True
-        return all(state.model is not None and state.model.ready for state in self.states())
+        return all(
+            state.reason == UNLOADED or (state.model is not None and state.model.ready)
+            for state in self.states()
+        )
 
     def states(self) -> list[ModelState]:
-        """Every version of every model, by name and version."""
+        """Every version of every model that was ever to be loaded, by name and version."""
         return [
-            states[version]
-            for _, states in sorted(self._states.items())
-            for version in sorted(states)
+            versions.states[number]
+            for _, versions in sorted(self._models.items())
+            for number in sorted(versions.states)
         ]
+
+    async def index(self, *, ready: bool = False) -> list[ModelState]:
+        """The repository's models, loaded or not (then with an empty state and version 0).
+
+        ready: only the versions that are. Raises InferenceError when a repository is gone.
+        """
+        names = await asyncio.to_thread(self.repository.names)
+        found: list[ModelState] = []
+        for name, folders in names.items():
+            if len(folders) > 1:
+                reason = "model appears in two or more repositories"
+                found.append(ModelState(name, 0, "UNAVAILABLE", reason))
+                continue
+            versions = self._models.get(name)
+            states = versions.states if versions is not None else {}
+            found += [states[number] for number in sorted(states)]
+            if not states:
+                found.append(ModelState(name, 0, ""))
+        return [state for state in found if not ready or state.state == "READY"]
 
     @property
     def models(self) -> list[Model]:
@@ -114,25 +214,21 @@ class Server:
 
         Raises InferenceError with Triton's texts and codes.
         """
-        states = self._states.get(name)
-        if states is None:
+        versions = self._models.get(name)
+        if versions is None:
             raise _unknown(f"'{name}' is not found{self._known()}")
-        if version:
-            number = _version(version)
-            state = states.get(number)
-            if state is None or number == 0:
-                raise _unknown(f"'{name}' version {number} is not found")
-            if state.model is None:
-                raise not_ready(name, number)
-            return state.model
-        for number in sorted(states, reverse=True):
-            model = states[number].model
-            if model is not None:
-                return model
-        raise _unknown(f"'{name}' has no available versions")
+        number = _version(version) if version else None
+        model = versions.find(number)
+        if model is not None:
+            return model
+        if number is None:
+            raise _unknown(f"'{name}' has no available versions")
+        if number not in versions.states or number == 0:
+            raise _unknown(f"'{name}' version {number} is not found")
+        raise not_ready(name, number)
 
     def _known(self) -> str:
-        names = ", ".join(f"'{name}'" for name in sorted(self._states))
+        names = ", ".join(f"'{name}'" for name in sorted(self._models))
         return f". The server has {names}." if names else ". The server has no models."
 
     def submit(self, request: Request, deliver: Deliver) -> Call:
@@ -155,7 +251,19 @@ class Server:
     async def close(self, timeout: float = 30.0) -> None:
         """Refuse new requests, let the open ones finish for up to `timeout` seconds, unload."""
         self._exiting = True
-        await asyncio.gather(*(model.close(timeout) for model in self.models))
+        if self._polling is not None:
+            self._polling.cancel()
+        await asyncio.gather(*(versions.close(timeout) for versions in self._models.values()))
+
+
+def _check_name(name: str) -> None:
+    trimmed = name.strip()
+    if not trimmed:
+        raise invalid("Model name cannot be empty. Please enter a valid name to deploy.")
+    if trimmed == ".." or "/" in trimmed:
+        raise invalid(
+            f"invalid model name '{name}', model name must not contain path traversal characters"
+        )
 
 
 def _unknown(text: str) -> InferenceError:

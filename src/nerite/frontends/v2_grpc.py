@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
@@ -10,9 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from nerite.core.errors import InferenceError, Status
+from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends import v2_proto
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
+from nerite.frontends.v2_repository import index_entry
 from nerite.server import Server
 
 _CODES = {
@@ -63,34 +66,53 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         return pb.ServerReadyResponse(ready=self._server.ready)
 
     async def ModelReady(self, request: Any, context: Context) -> Any:
-        try:
-            ready = self._server.find(request.name, request.version).ready
-        except InferenceError as error:
-            if error.status is not Status.UNAVAILABLE:
-                await _abort(context, error)
-            ready = False
-        return pb.ModelReadyResponse(ready=ready)
+        async with _answering(context):
+            try:
+                ready = self._server.find(request.name, request.version).ready
+            except InferenceError as error:
+                if error.status is not Status.UNAVAILABLE:
+                    raise
+                ready = False
+            return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:
         return pb.ServerMetadataResponse(**server_metadata(self._server, self._version))
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:
-        try:
+        async with _answering(context):
             model = self._server.find(request.name, request.version)
-        except InferenceError as error:
-            await _abort(context, error)
-        document = model_metadata(self._server, model)
-        return json_format.ParseDict(document, pb.ModelMetadataResponse())
+            document = model_metadata(self._server, model)
+            return json_format.ParseDict(document, pb.ModelMetadataResponse())
 
     async def ModelConfig(self, request: Any, context: Context) -> Any:
-        try:
+        async with _answering(context):
             model = self._server.find(request.name, request.version)
-        except InferenceError as error:
-            await _abort(context, error)
-        return pb.ModelConfigResponse(config=model.config)
+            return pb.ModelConfigResponse(config=model.config)
+
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            if request.repository_name:
+                raise _named_repository()
+            states = await self._server.index(ready=request.ready)
+            return pb.RepositoryIndexResponse(models=[index_entry(state) for state in states])
+
+    async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            if request.repository_name:
+                raise _named_repository()
+            config, files = _overrides(request.parameters)
+            await self._server.load(request.model_name, config, files)
+            return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            if request.repository_name:
+                raise _named_repository()
+            await self._server.unload(request.model_name)
+            return pb.RepositoryModelUnloadResponse()
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:
-        try:
+        async with _answering(context):
             model = self._server.find(request.model_name, request.model_version)
             if model.config.model_transaction_policy.decoupled:
                 text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
@@ -99,8 +121,6 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             # A client that hangs up cancels this task, and with it the call.
             response = await self._server.infer(asked).one()
             return v2_proto.encode(asked, str(model.version), response)
-        except InferenceError as error:
-            await _abort(context, error)
 
 
 class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -112,6 +132,39 @@ class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(self, request: Any, context: Context) -> Any:
         status = health_pb2.HealthCheckResponse
         return status(status=status.SERVING if self._server.ready else status.NOT_SERVING)
+
+
+@contextlib.asynccontextmanager
+async def _answering(context: Context) -> AsyncIterator[None]:
+    """An InferenceError ends the call with its status."""
+    try:
+        yield
+    except InferenceError as error:
+        await _abort(context, error)
+
+
+def _named_repository() -> InferenceError:
+    text = "'repository_name' specification is not supported"
+    return InferenceError(Status.UNSUPPORTED, text)
+
+
+def _overrides(parameters: Any) -> tuple[str | None, dict[str, bytes]]:
+    """The config and the files of a load request. Raises InferenceError."""
+    config: str | None = None
+    files: dict[str, bytes] = {}
+    for key, parameter in parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if key == "config":
+            if kind != "string_param":
+                raise invalid("invalid value type for 'config' parameter, expected string_param.")
+            config = parameter.string_param
+        elif key.startswith("file:"):
+            if kind != "bytes_param":
+                raise invalid(f"invalid value type for '{key}' parameter, expected bytes_param.")
+            files[key.removeprefix("file:")] = parameter.bytes_param
+        else:
+            raise invalid(f"unrecognized load parameter '{key}': there are config and file:PATH")
+    return config, files
 
 
 async def _abort(context: Context, error: InferenceError) -> None:

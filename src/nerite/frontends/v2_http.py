@@ -10,6 +10,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
 from nerite.frontends.http1 import Exchange, Head
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
+from nerite.frontends.v2_repository import RepositoryDoor
 from nerite.frontends.v2_request import Templates
 from nerite.frontends.v2_response import OutputForm, encode
 from nerite.repository.config import to_dict
@@ -27,6 +28,7 @@ class V2Http:
         self._server = server
         self._version = version
         self._templates = Templates()
+        self._repository = RepositoryDoor(server)
 
     def __call__(self, exchange: Exchange) -> None:
         head = exchange.head
@@ -64,6 +66,14 @@ class V2Http:
                 return "GET", partial(self._model_ready, name, "")
             case ["models", name, "versions", version, "ready"]:
                 return "GET", partial(self._model_ready, name, version)
+            case ["repository", "index"]:
+                return "POST", self._repository.index
+            case ["repository", "models", name, "load"]:
+                return "POST", partial(self._repository.load, name)
+            case ["repository", "models", name, "unload"]:
+                return "POST", partial(self._repository.unload, name)
+            case ["repository", _, "index"] | ["repository", _, "models", _, "load" | "unload"]:
+                return "POST", self._repository.named_repository
             case ["models", name, "config"]:
                 return "GET", partial(self._config, name, "")
             case ["models", name, "versions", version, "config"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.repository import config as configs
@@ -12,37 +13,95 @@ from nerite.repository.config import ModelConfig
 
 _VERSION = re.compile(r"[1-9][0-9]*")
 
+# A file's path within the model's folder, its time of change in ns, and its size.
+Fingerprint = tuple[tuple[str, int, int], ...]
+
 
 @dataclass
 class ModelEntry:
-    """A model's folder as found: its config and the versions its policy asks for, or an error."""
+    """A model's folder as found: its config and the versions its policy asks for, or an error.
+
+    Two looks at an unchanged model give equal fingerprints. borrowed: a folder made for this
+    entry alone, which goes with it.
+    """
 
     name: str
     folder: Path
     config: ModelConfig = field(default_factory=ModelConfig)
     versions: list[int] = field(default_factory=list)
     error: InferenceError | None = None
+    fingerprint: Fingerprint = ()
+    borrowed: TemporaryDirectory[str] | None = None
+
+    def give_back(self) -> None:
+        """Remove what was borrowed: nothing is loaded from here any more."""
+        if self.borrowed is not None:
+            self.borrowed.cleanup()
 
 
 class Repository:
-    """One or several folders whose subfolders are models."""
+    """One or several folders whose subfolders are models.
 
-    def __init__(self, paths: list[Path]) -> None:
+    config_name: `configs/<config_name>.pbtxt` of a model that has it is read in place of its
+    config.pbtxt.
+    """
+
+    def __init__(self, paths: list[Path], config_name: str = "") -> None:
         self.paths = paths
+        self._config_name = config_name
 
-    def scan(self) -> list[ModelEntry]:
-        """Every model, by name. Raises InferenceError when a repository is not there."""
-        found: dict[str, ModelEntry] = {}
+    def names(self) -> dict[str, list[Path]]:
+        """Every model and the folders that claim its name: one, if all is well.
+
+        Raises InferenceError when a repository is not there.
+        """
+        found: dict[str, list[Path]] = {}
         for path in self.paths:
             for folder in _subfolders(path):
-                if folder.name in found:
-                    entry = ModelEntry(folder.name, folder)
-                    text = f"model '{folder.name}' appears in two or more repositories"
-                    entry.error = invalid(text)
-                    found[folder.name] = entry
-                else:
-                    found[folder.name] = _look(folder)
-        return [found[name] for name in sorted(found)]
+                found.setdefault(folder.name, []).append(folder)
+        return dict(sorted(found.items()))
+
+    def scan(self) -> list[ModelEntry]:
+        """A look at every model, by name. Raises InferenceError as `names` does."""
+        return [self._look(name, folders) for name, folders in self.names().items()]
+
+    def find(self, name: str) -> ModelEntry | None:
+        """A look at one model; None where no repository has it."""
+        folders = [path / name for path in self.paths if (path / name).is_dir()]
+        return self._look(name, folders) if folders else None
+
+    def _look(self, name: str, folders: list[Path]) -> ModelEntry:
+        entry = ModelEntry(name, folders[0])
+        if len(folders) > 1:
+            entry.error = invalid("model appears in two or more repositories")
+            return entry
+        try:
+            entry.fingerprint = _fingerprint(entry.folder)
+            file = self._config_file(entry.folder)
+            if file.is_file():
+                entry.config = configs.read(file)
+            settle(entry)
+        except InferenceError as error:
+            entry.error = error
+        except OSError as error:
+            text = f"cannot read model '{entry.folder}': {error}"
+            entry.error = InferenceError(Status.INTERNAL, text)
+        return entry
+
+    def _config_file(self, folder: Path) -> Path:
+        custom = folder / "configs" / f"{self._config_name}.pbtxt"
+        return custom if self._config_name and custom.is_file() else folder / "config.pbtxt"
+
+
+def settle(entry: ModelEntry) -> None:
+    """Choose the versions and complete the config. Raises InferenceError, OSError."""
+    versions = sorted(
+        int(item.name)
+        for item in entry.folder.iterdir()
+        if item.is_dir() and _VERSION.fullmatch(item.name)
+    )
+    entry.versions = _wanted(entry.config, versions)
+    configs.complete(entry.config, entry.name, entry.folder, entry.versions)
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -61,24 +120,17 @@ def _nearest(path: Path) -> str:
     return ""
 
 
-def _look(folder: Path) -> ModelEntry:
-    entry = ModelEntry(folder.name, folder)
-    try:
-        versions = sorted(
-            int(item.name)
-            for item in folder.iterdir()
-            if item.is_dir() and _VERSION.fullmatch(item.name)
-        )
-        file = folder / "config.pbtxt"
-        if file.is_file():
-            entry.config = configs.read(file)
-        entry.versions = _wanted(entry.config, versions)
-        configs.complete(entry.config, folder.name, folder, entry.versions)
-    except InferenceError as error:
-        entry.error = error
-    except OSError as error:
-        entry.error = InferenceError(Status.INTERNAL, f"cannot read model '{folder}': {error}")
-    return entry
+def _fingerprint(folder: Path) -> Fingerprint:
+    found = []
+    for item in folder.rglob("*"):
+        if "__pycache__" in item.parts:
+            continue  # loading a model.py writes there, and that changes nothing
+        status = item.stat()
+        size = status.st_size if item.is_file() else 0
+        # A folder's own time changes with __pycache__ too; what is in it is told by its files.
+        changed = status.st_mtime_ns if item.is_file() else 0
+        found.append((str(item.relative_to(folder)), changed, size))
+    return tuple(sorted(found))
 
 
 def _wanted(config: ModelConfig, versions: list[int]) -> list[int]:

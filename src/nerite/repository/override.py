@@ -1,0 +1,59 @@
+"""A model as a load request describes it, in place of what the repository says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nerite.core.errors import InferenceError, Status, invalid
+from nerite.repository import config as configs
+from nerite.repository.repository import ModelEntry, settle
+
+
+def override(
+    name: str, found: ModelEntry | None, config: str | None, files: Mapping[str, bytes]
+) -> ModelEntry:
+    """An entry with `config` (ModelConfig as JSON) in place of its file's, and with `files`
+    (paths within the model's folder) in place of the whole folder.
+
+    Raises InferenceError: bad JSON, files without a config, a path that leaves the folder.
+    """
+    if config is None:
+        raise invalid(
+            f"failed to load '{name}', override model directory requires a model config: send "
+            "the parameter 'config' with the 'file:' parameters"
+        )
+    if found is None and not files:
+        text = f"failed to load '{name}', failed to poll from model repository"
+        raise InferenceError(Status.INTERNAL, text)
+    try:
+        entry = ModelEntry(name, Path(), configs.from_dict(json.loads(config)))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise invalid(f"failed to load '{name}', config override is not JSON: {error}") from None
+    if found is not None:
+        entry = replace(entry, folder=found.folder)
+    try:
+        if files:
+            entry.borrowed = TemporaryDirectory(prefix=f"nerite-{name}-")
+            entry.folder = Path(entry.borrowed.name)
+            _write(name, entry.folder, files)
+        settle(entry)
+    except InferenceError:
+        entry.give_back()
+        raise
+    return entry
+
+
+def _write(name: str, folder: Path, files: Mapping[str, bytes]) -> None:
+    root = folder.resolve()
+    for path, content in files.items():
+        target = (root / path).resolve()
+        if not target.is_relative_to(root) or target == root:
+            raise invalid(
+                f"failed to load '{name}', file override '{path}' leaves the model's folder"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)

@@ -1,0 +1,178 @@
+"""Versions: one model name's loaded versions, and how they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from nerite.core.errors import InferenceError, Status, invalid
+from nerite.model import Model
+from nerite.repository.repository import Fingerprint, ModelEntry
+
+log = logging.getLogger(__name__)
+
+LoadModel = Callable[[ModelEntry, int], Awaitable[Model]]
+UNLOADED = "unloaded"
+
+
+@dataclass
+class ModelState:
+    """One version of a model, or (version 0) a model of which no version could be found.
+
+    state: Triton's LOADING, READY, UNLOADING, UNAVAILABLE.
+    """
+
+    name: str
+    version: int
+    state: str
+    reason: str = ""
+    model: Model | None = None
+
+
+class Versions:
+    """The versions of one model. Belongs to the server's loop."""
+
+    def __init__(self, name: str, load_model: LoadModel) -> None:
+        self.name = name
+        self.entry: ModelEntry | None = None  # what is loaded, None when nothing is
+        self.seen: Fingerprint = ()  # of the entry last tried, loaded or not
+        self.states: dict[int, ModelState] = {}
+        self._load_model = load_model
+        self._lock = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def find(self, version: int | None) -> Model | None:
+        """A ready model; the newest one when no version is named."""
+        if version is not None:
+            state = self.states.get(version)
+            return state.model if state is not None else None
+        for number in sorted(self.states, reverse=True):
+            model = self.states[number].model
+            if model is not None:
+                return model
+        return None
+
+    async def load(self, entry: ModelEntry) -> None:
+        """Load what `entry` says in place of what is loaded: all of its versions, or none.
+
+        What is loaded serves on until then, and afterwards finishes what it has begun. Raises
+        InferenceError with the reasons.
+        """
+        async with self._lock:
+            self.seen = entry.fingerprint
+            if entry.error is not None or not entry.versions:
+                self._note_nothing(entry)
+                return
+            for version in entry.versions:
+                if self.find(version) is None:
+                    self.states[version] = ModelState(self.name, version, "LOADING")
+            self.states.pop(0, None)
+            results = await asyncio.gather(
+                *(self._load_model(entry, version) for version in entry.versions),
+                return_exceptions=True,
+            )
+            loaded = dict(zip(entry.versions, results, strict=True))
+            failures = {
+                version: result
+                for version, result in loaded.items()
+                if isinstance(result, BaseException)
+            }
+            models = {
+                version: result for version, result in loaded.items() if isinstance(result, Model)
+            }
+            if failures:
+                self._note_failures(failures, models, entry)
+            else:
+                self._swap(entry, models)
+
+    def _note_nothing(self, entry: ModelEntry) -> None:
+        error = entry.error
+        reason = error.message if error else "Not loaded: No model version was found"
+        if self.find(None) is None:
+            self.states = {0: ModelState(self.name, 0, "UNAVAILABLE", reason)}
+        log.error("failed to load '%s': %s", self.name, reason)
+        if error is not None:
+            text = f"failed to load '{self.name}', failed to poll from model repository: {reason}"
+        else:
+            text = f"failed to load '{self.name}', no version is available"
+        raise InferenceError(Status.INTERNAL, text)
+
+    def _note_failures(
+        self, failures: dict[int, BaseException], models: dict[int, Model], entry: ModelEntry
+    ) -> None:
+        """What was loaded before stays; what came up with the failed ones goes again."""
+        self._leave(models.values(), entry)
+        reasons = {}
+        for version, error in failures.items():
+            if not isinstance(error, InferenceError):
+                raise error
+            reasons[version] = f"{error.status.value}: {error.message}"
+            log.error("failed to load '%s' version %d: %s", self.name, version, reasons[version])
+        for version, state in self.states.items():
+            if state.model is None and version in reasons:
+                self.states[version] = _unavailable(self.name, version, reasons[version])
+            elif state.model is None and version in models:
+                self.states[version] = _unavailable(self.name, version, UNLOADED)
+        told = "".join(
+            f"version {version} is at UNAVAILABLE state: {reason};"
+            for version, reason in reasons.items()
+        )
+        raise invalid(f"load failed for model '{self.name}': {told}\n")
+
+    def _swap(self, entry: ModelEntry, models: dict[int, Model]) -> None:
+        before = [state.model for state in self.states.values() if state.model is not None]
+        for version in self.states:
+            self.states[version] = _unavailable(self.name, version, UNLOADED)
+        for version, model in models.items():
+            self.states[version] = ModelState(self.name, version, "READY", "", model)
+            log.info("successfully loaded '%s' version %d", self.name, version)
+        old, self.entry = self.entry, entry
+        self._leave(before, old)
+
+    async def unload(self) -> None:
+        """Take requests no more; returns before the models are gone."""
+        async with self._lock:
+            gone = []
+            for version, state in self.states.items():
+                if state.model is not None:
+                    gone.append(state.model)
+                    self.states[version] = ModelState(self.name, version, "UNLOADING")
+            old, self.entry = self.entry, None
+            self.states.pop(0, None)
+            self._leave(gone, old, note=True)
+
+    def _leave(
+        self, models: Iterable[Model], entry: ModelEntry | None, *, note: bool = False
+    ) -> None:
+        """Close models in the background, each when its open requests have ended."""
+        closing = self._close(list(models), entry, note)
+        task = asyncio.get_running_loop().create_task(closing)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _close(self, models: list[Model], entry: ModelEntry | None, note: bool) -> None:
+        await asyncio.gather(*(model.close(None) for model in models))
+        if entry is not None:
+            entry.give_back()
+        for model in models:
+            state = self.states.get(model.version)
+            if note and state is not None and state.state == "UNLOADING":
+                self.states[model.version] = _unavailable(self.name, model.version, UNLOADED)
+            log.info("successfully unloaded '%s' version %d", self.name, model.version)
+
+    async def close(self, timeout: float) -> None:
+        """Let open requests finish for up to `timeout` seconds, then end all."""
+        models = [state.model for state in self.states.values() if state.model is not None]
+        await asyncio.gather(*(model.close(timeout) for model in models))
+        if self.entry is not None:
+            self.entry.give_back()
+        if self._leaving:
+            _, late = await asyncio.wait(self._leaving, timeout=timeout)
+            for task in late:
+                task.cancel()
+
+
+def _unavailable(name: str, version: int, reason: str) -> ModelState:
+    return ModelState(name, version, "UNAVAILABLE", reason)
