@@ -48,11 +48,11 @@ class Checker(nn.Module):
         choices = [scores.argmax(1).tolist() for scores in named]
         found = []
         for row, things in enumerate((sky > 0).tolist()):
-            words = [
+            subject, colour, time, ground, place = (
                 names[choice[row]] for names, choice in zip(CLASSES.values(), choices, strict=True)
-            ]
+            )
             seen = frozenset(name for name, there in zip(THINGS, things, strict=True) if there)
-            found.append(Scene(*words, sky=seen))
+            found.append(Scene(subject, colour, time, ground, place, seen))
         return found
 
 

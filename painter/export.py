@@ -145,8 +145,7 @@ def main() -> None:
     given = parser.parse_args()
     write_rest(given.out)
     words = tokenizer.load(given.out / "tokenizer")
-    start, end = words.token_to_id(tokenizer.START), words.token_to_id(tokenizer.END)
-    text = new_text_encoder(words.get_vocab_size(), start, end)
+    text = new_text_encoder(words.get_vocab_size(), *tokenizer.edges(words))
     vae, unet = new_vae(), new_unet()
     for network, name in ((text, "text"), (vae, "vae-white"), (unet, "unet")):
         checkpoint = given.runs / f"{name}.pt"

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -113,45 +114,54 @@ def write_graph(
     target.graph.write_bytes(model.SerializeToString())
 
 
-def _header(weights: Path) -> tuple[dict[str, dict[str, object]], int]:
-    with weights.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        return json.loads(file.read(length)), 8 + length
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """One tensor of a safetensors file: its bytes, and where in the file they start."""
+
+    shape: tuple[int, ...]
+    offset: int
+    data: bytes
+
+
+def _read(weights: Path) -> list[_Stored]:
+    raw = weights.read_bytes()
+    start = 8 + struct.unpack("<Q", raw[:8])[0]
+    header: dict[str, Any] = json.loads(raw[8:start])
+    header.pop("__metadata__", None)
+    found = []
+    for entry in header.values():
+        first, last = (start + offset for offset in entry["data_offsets"])
+        found.append(_Stored(tuple(entry["shape"]), first, raw[first:last]))
+    return found
 
 
 def _borrow_weights(graph: onnx.GraphProto, target: Target) -> None:
-    """Replace each float initializer by its half-precision twin in the file."""
-    header, start = _header(target.weights)
-    raw = target.weights.read_bytes()
-    twins = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        first, last = entry["data_offsets"]  # type: ignore[misc]
-        data = raw[start + first : start + last]
-        twins[name] = (entry["shape"], start + first, last - first, data)
-    by_bytes = {(tuple(shape), data): name for name, (shape, _, _, data) in twins.items()}
+    """Replace each parameter among the initializers by its half-precision twin in the file."""
+    twins = {(twin.shape, twin.data): twin for twin in _read(target.weights)}
     kept, casts = [], []
     for tensor in graph.initializer:
         value = numpy_helper.to_array(tensor)
-        half = value.astype(np.float16)
-        name = by_bytes.get((value.shape, half.tobytes()))
-        if name is None or value.dtype != np.float32:
-            if value.dtype == np.float32 and value.size >= SMALL:
+        twin = None
+        if value.dtype == np.float32:
+            twin = twins.get((value.shape, value.astype(np.float16).tobytes()))
+            if twin is None and value.size >= SMALL:
                 raise ValueError(f"{tensor.name} {value.shape} is not in {target.weights}")
+        if twin is None:
             kept.append(tensor)
             continue
-        stored = TensorProto(name=f"{tensor.name}.half", data_type=TensorProto.FLOAT16)
-        stored.dims.extend(value.shape)
-        stored.data_location = TensorProto.EXTERNAL
-        _, offset, length, _ = twins[name]
-        place = {"location": target.location, "offset": str(offset), "length": str(length)}
-        for key, text in place.items():
-            stored.external_data.add(key=key, value=text)
-        kept.append(stored)
-        cast = helper.make_node("Cast", [stored.name], [tensor.name], to=TensorProto.FLOAT)
-        casts.append(cast)
+        half = _external(f"{tensor.name}.half", twin, target.location)
+        kept.append(half)
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
+
+
+def _external(name: str, twin: _Stored, location: str) -> TensorProto:
+    stored = TensorProto(name=name, data_type=TensorProto.FLOAT16, dims=twin.shape)
+    stored.data_location = TensorProto.EXTERNAL
+    place = {"location": location, "offset": str(twin.offset), "length": str(len(twin.data))}
+    for key, text in place.items():
+        stored.external_data.add(key=key, value=text)
+    return stored

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from diffusers import AutoencoderKL
 from tqdm import tqdm
 
 from painter.data import pool
 from painter.device import Device
+from painter.loop import rank
 from painter.scenes import Scene
 from painter.train_vae import encode, tensor
 
@@ -41,19 +44,30 @@ def whiten(vae: AutoencoderKL, folder: Path, device: Device) -> None:
     after.weight *= spread[None, :, None, None]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Scenes and their latents, row by row."""
+
+    scenes: list[Scene]
+    latents: npt.NDArray[np.float16]
+
+
 @torch.no_grad()
-def cached(
-    vae: AutoencoderKL, folder: Path, count: int, device: Device
-) -> tuple[list[Scene], npt.NDArray[np.float16]]:
-    """Scenes of the pool and their latents; encoded once for each autoencoder."""
+def cached(vae: AutoencoderKL, folder: Path, count: int, device: Device) -> Known:
+    """Scenes of the pool and their latents, encoded once; each worker encodes its share."""
     scenes, pixels = pool(folder, 24_000, seed=1)
-    path = folder / f"latents-{count}.npy"
-    if not path.exists():
+    workers = dist.get_world_size() if dist.is_initialized() else 1
+    parts = [folder / f"latents-{count}-{number}-of-{workers}.npy" for number in range(workers)]
+    edges = [count * number // workers for number in range(workers + 1)]
+    mine = range(edges[rank()], edges[rank() + 1], 32)
+    if not parts[rank()].exists():
         vae.to(device.name, memory_format=torch.channels_last).eval()
         rows = []
-        for start in tqdm(range(0, count, 32), desc="latents", mininterval=10):
-            batch = tensor(pixels[start : start + 32], device)
+        for start in tqdm(mine, desc="latents", mininterval=10, disable=rank() > 0):
+            batch = tensor(pixels[start : min(start + 32, mine.stop)], device)
             with device.autocast():
                 rows.append(encode(vae, batch).float().cpu().numpy().astype(np.float16))
-        np.save(path, np.concatenate(rows)[:count])
-    return scenes[:count], np.load(path)
+        np.save(parts[rank()], np.concatenate(rows))
+    if dist.is_initialized():
+        dist.barrier()
+    return Known(scenes[:count], np.concatenate([np.load(part) for part in parts]))

@@ -71,6 +71,14 @@ def learn() -> tuple[dict[str, int], list[tuple[str, str]]]:
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}, merges
 
 
+def edges(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The ids of the start and of the end."""
+    start, end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
+    if start is None or end is None:
+        raise ValueError("the vocabulary lacks its special tokens")
+    return start, end
+
+
 def write(folder: Path) -> None:
     """The four files that ``transformers.CLIPTokenizer`` loads."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +121,7 @@ def ready(folder: Path) -> Tokenizer:
 
 def encode_all(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     """Rows of 77 ids: start, words, then end up to the length."""
-    start, end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
+    start, end = edges(tokenizer)
     rows = []
     for found in tokenizer.encode_batch(texts, add_special_tokens=False):
         ids = [start, *found.ids[: LENGTH - 2]]

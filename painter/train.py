@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, help="peak learning rate, if not the stage's own")
     parser.add_argument("--batch", type=int, help="pictures in a worker's step")
     parser.add_argument("--init-from", type=Path, help="an exported folder to start from")
+    parser.add_argument("--scenes", type=int, default=20_000, help="how many the unet learns from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--port", type=int, default=29511, help="where the workers meet")
@@ -50,9 +51,8 @@ def run_vae(given: argparse.Namespace, device: Device) -> None:
 
 
 def text_encoder(given: argparse.Namespace) -> tuple[CLIPTextModel, Tokenizer]:
-    words = tokenizer.ready(given.runs / "tokenizer")
-    start, end = words.token_to_id(tokenizer.START), words.token_to_id(tokenizer.END)
-    encoder = new_text_encoder(words.get_vocab_size(), start, end)
+    words = tokenizer.ready((given.init_from or given.runs) / "tokenizer")
+    encoder = new_text_encoder(words.get_vocab_size(), *tokenizer.edges(words))
     if given.init_from:
         stored = CLIPTextModel.from_pretrained(given.init_from / "text_encoder")
         encoder.load_state_dict(stored.state_dict())
@@ -65,6 +65,15 @@ def run_text(given: argparse.Namespace, device: Device) -> None:
     train_text.train(encoder, words, plan, device)
 
 
+def known_latents(given: argparse.Namespace, device: Device) -> latents.Known:
+    vae = new_vae()
+    if given.init_from:
+        vae.load_state_dict(AutoencoderKL.from_pretrained(given.init_from / "vae").state_dict())
+    else:
+        load_average(vae, given.runs / "vae-white.pt")
+    return latents.cached(vae, given.runs, given.scenes, device)
+
+
 def run_unet(given: argparse.Namespace, device: Device) -> None:
     encoder, words = text_encoder(given)
     unet = new_unet()
@@ -75,7 +84,8 @@ def run_unet(given: argparse.Namespace, device: Device) -> None:
         load_average(encoder, given.runs / "text.pt")
     plan = Plan("unet", given.runs, given.minutes, given.rate or 8e-4, weight_decay=0.01)
     listener = train_unet.Words(encoder, words, device)
-    train_unet.train(unet, listener, plan, given.batch or 32, device)
+    known = known_latents(given, device)
+    train_unet.train(unet, listener, known, plan, given.batch or 32)
 
 
 def run_checker(given: argparse.Namespace, device: Device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -19,7 +20,7 @@ NOISE = 0.12
 
 def tensor(pixels: Pixels, device: Device) -> Tensor:
     """Pixels as the networks want them: -1 to 1, channels last in memory."""
-    picture = torch.from_numpy(pixels).to(device.name).permute(0, 3, 1, 2)
+    picture = torch.from_numpy(np.array(pixels)).to(device.name).permute(0, 3, 1, 2)
     return picture.float().div_(127.5).sub_(1)
 
 
