@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import partial
 
 from nerite.backends.base import ModelSpec, backend_names
@@ -11,7 +12,7 @@ from nerite.contract import Contract
 from nerite.core.call import Answer, Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
-from nerite.core.stats import Stats
+from nerite.core.stats import COUNTS_ONLY, FIRST_RESPONSE_MS, Recording, Stats
 from nerite.instances.base import Instance, Pool
 from nerite.instances.devices import devices
 from nerite.instances.process import ProcessInstance
@@ -26,12 +27,20 @@ log = logging.getLogger(__name__)
 class Model:
     """A loaded version: `infer` is its one verb. Belongs to one loop."""
 
-    def __init__(self, version: int, config: ModelConfig, instances: list[Instance]) -> None:
+    def __init__(
+        self,
+        version: int,
+        config: ModelConfig,
+        instances: list[Instance],
+        recording: Recording = COUNTS_ONLY,
+    ) -> None:
         self.name = config.name
         self.version = version
         self.config = config
         self.contract = Contract(config)
-        self.stats = Stats()
+        self.stats = Stats(recording, _first_response_ms(config))
+        self.load_seconds = 0.0
+        self._decoupled = config.model_transaction_policy.decoupled
         self._instances = instances
         self._pool = Pool(instances)
         self._scheduler = BatchScheduler(self.name, self._pool, self.stats.count_execution)
@@ -40,8 +49,16 @@ class Model:
         self._idle = asyncio.Event()
 
     @classmethod
-    async def load(cls, entry: ModelEntry, version: int, *, strict_gpu: bool) -> Model:
+    async def load(
+        cls,
+        entry: ModelEntry,
+        version: int,
+        *,
+        strict_gpu: bool,
+        recording: Recording = COUNTS_ONLY,
+    ) -> Model:
         """Start the instances of one version. Raises InferenceError when one does not load."""
+        started = time.monotonic()
         instances = _instances(entry, version, strict_gpu=strict_gpu)
         model: Model | None = None
 
@@ -56,7 +73,8 @@ class Model:
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
-        model = cls(version, config, instances)
+        model = cls(version, config, instances, recording)
+        model.load_seconds = time.monotonic() - started
         return model
 
     @property
@@ -89,8 +107,12 @@ class Model:
         self._scheduler.dispatch()
 
     def _deliver(self, deliver: Deliver, call: Call, answer: Answer) -> None:
+        if self._decoupled:
+            self.stats.count_answer(call, answer)
         if isinstance(answer, InferenceError) or answer.final:
             self.stats.count(call, answer)
+            if call.request.trace is not None:
+                call.request.trace.record(call, self.name, self.version, answer)
             self._open -= 1
             if self._closing and not self._open:
                 self._idle.set()
@@ -134,6 +156,20 @@ def _instances(entry: ModelEntry, version: int, *, strict_gpu: bool) -> list[Ins
             )
             instances.append(ProcessInstance(backend, spec))
     return instances
+
+
+def _first_response_ms(config: ModelConfig) -> tuple[float, ...]:
+    """The bounds of the first-response histogram; a model's config may name its own."""
+    family = "nv_inference_first_response_histogram_ms"
+    for control in config.model_metrics.metric_control:
+        if control.metric_identifier.family == family:
+            return tuple(control.histogram_options.buckets)
+        log.warning(
+            "Metric family '%s' in 'metric_identifier' of model '%s' is not a customizable metric",
+            control.metric_identifier.family,
+            config.name,
+        )
+    return FIRST_RESPONSE_MS
 
 
 def not_ready(model: str, version: int) -> InferenceError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from nerite.core.call import Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
+from nerite.core.stats import COUNTS_ONLY, Recording
 from nerite.model import Model, not_ready
 from nerite.repository.override import override
 from nerite.repository.repository import ModelEntry, Repository
@@ -35,7 +36,7 @@ class Policy:
 
     startup: in EXPLICIT mode, the models to load at start-up, "*" for all. poll_seconds: between
     two looks at the repository in POLL mode. load_count: models that load at once. retries: of a
-    load that failed.
+    load that failed. recording: what the models' statistics keep beyond counts.
     """
 
     mode: ControlMode = ControlMode.NONE
@@ -45,6 +46,7 @@ class Policy:
     strict_gpu: bool = False
     load_count: int = 4
     retries: int = 0
+    recording: Recording = COUNTS_ONLY
 
 
 class Server:
@@ -95,7 +97,12 @@ class Server:
         async with self._loading:
             for left in range(self.policy.retries, -1, -1):
                 try:
-                    return await Model.load(entry, version, strict_gpu=self.policy.strict_gpu)
+                    return await Model.load(
+                        entry,
+                        version,
+                        strict_gpu=self.policy.strict_gpu,
+                        recording=self.policy.recording,
+                    )
                 except InferenceError as error:
                     if not left:
                         raise

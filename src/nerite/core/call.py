@@ -27,8 +27,10 @@ class Call:
     """One request in flight, seen by whoever must answer. Safe from any thread.
 
     `deliver` is called with every answer, in the thread that gives it. The times are nanoseconds
-    of `time.monotonic_ns`, 0 while they have not come: received, taken from the queue, ended. What
-    the instance says of its own share: input_ns (reading tensors) and infer_ns (executing).
+    of `time.monotonic_ns`, 0 while they have not come: received, taken from the queue (by an
+    instance that tells it: when it began), ended. What the instance says of its own share:
+    input_ns (reading tensors) and infer_ns (executing). The statistics' own: how many answers
+    were given, when the last, and of the first call of an execution its size in batch items.
     """
 
     __slots__ = (
@@ -38,8 +40,11 @@ class Call:
         "_ended",
         "_lock",
         "_watchers",
+        "answered_ns",
+        "answers",
         "batch_size",
         "ended_ns",
+        "execution_size",
         "infer_ns",
         "input_ns",
         "received_ns",
@@ -52,6 +57,7 @@ class Call:
         self.batch_size = batch_size
         self.received_ns = time.monotonic_ns()
         self.taken_ns = self.ended_ns = self.input_ns = self.infer_ns = 0
+        self.answers = self.answered_ns = self.execution_size = 0
         self._deliver = deliver
         self._lock = threading.Lock()
         self._ended = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Tuple, Union
+from typing import Any, NamedTuple, Protocol, Tuple, Union
 
 from nerite.core.tensor import Tensor
 
@@ -16,12 +16,21 @@ Parameter = Union[bool, int, float, str]  # noqa: UP007  evaluated, and workers 
 _NONE: Mapping[str, Parameter] = MappingProxyType({})
 
 
+class Trace(Protocol):
+    """Takes note of what happens to a request that was chosen to be traced."""
+
+    def record(self, call: Any, model: str, version: int, answer: Any) -> None:
+        """A model has answered `call` for the last time."""
+        ...
+
+
 class Request(NamedTuple):
     """One question to one model.
 
     inputs: named arrays, the batch dimension first where the model has one.
     outputs: the names wanted, in the order wanted; empty means all of the model's.
-    version: "" means the newest ready version. timeout_us: 0 means none.
+    version: "" means the newest ready version. timeout_us: 0 means none. trace: None for all
+    but the few requests that are traced; stays in this process.
     """
 
     model: str
@@ -35,6 +44,7 @@ class Request(NamedTuple):
     sequence_id: Union[int, str] = 0  # noqa: UP007  the same
     sequence_start: bool = False
     sequence_end: bool = False
+    trace: Union[Trace, None] = None  # noqa: UP007  the same
 
     @property
     def label(self) -> str:

@@ -168,7 +168,7 @@ class ProcessInstance:
         call = self._calls.pop(entry.number, None) if final else self._calls.get(entry.number)
         if call is None:
             return
-        call.input_ns, call.infer_ns = entry.input_ns, entry.infer_ns
+        call.taken_ns, call.input_ns, call.infer_ns = entry.start_ns, entry.input_ns, entry.infer_ns
         answer = self._heads.answer(entry)
         if isinstance(answer, InferenceError):
             call.fail(answer)

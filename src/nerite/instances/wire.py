@@ -33,7 +33,7 @@ LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS = range(1, 7)
 CANCELLED, LAST, DONE = 1, 2, 4
 
 _PREFIX = struct.Struct("<IIQ")
-_ROW = struct.Struct("<QQQQIIQ")
+_ROW = struct.Struct("<QQQQIIQQ")
 _ALIGN = 64
 _STAGE = 1 << 18
 _IOV = 512  # well below every system's IOV_MAX
@@ -46,7 +46,8 @@ class Entry(NamedTuple):
 
     number: the call's. batch: the execution's. input_ns, infer_ns: nanoseconds that reading the
     tensors and executing took, told with an answer; of a batch that is done, infer_ns is how long
-    the worker was busy with it.
+    the worker was busy with it. start_ns: when the worker began with it, of the monotonic clock,
+    which all processes of a machine share.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Entry(NamedTuple):
     flags: int = 0
     head: bytes = b""
     payload: Sequence[Buffer] = ()
+    start_ns: int = 0
 
 
 class Message(NamedTuple):
@@ -76,7 +78,7 @@ def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
     heads = bytearray()
     payloads: list[Buffer] = []
     length = 0
-    for number, batch, input_ns, infer_ns, flags, head, payload in entries:
+    for number, batch, input_ns, infer_ns, flags, head, payload, start_ns in entries:
         size = 0
         for data in payload:
             count = len(data)
@@ -85,7 +87,7 @@ def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
             if gap:
                 payloads.append(_PADDING[:gap])
             size += count + gap
-        table += _ROW.pack(number, batch, input_ns, infer_ns, flags, len(head), size)
+        table += _ROW.pack(number, batch, input_ns, infer_ns, flags, len(head), size, start_ns)
         heads += head
         length += size
     start = bytearray(_PREFIX.size)
@@ -104,10 +106,10 @@ def _decode(kind: int, count: int, body: memoryview) -> Message:
     start = head_start + sum(row[5] for row in rows)
     start += -start % _ALIGN
     entries = []
-    for number, batch, input_ns, infer_ns, flags, head, size in rows:
+    for number, batch, input_ns, infer_ns, flags, head, size, start_ns in rows:
         data = bytes(body[head_start : head_start + head])
         payload = (body[start : start + size],)
-        entries.append(Entry(number, batch, input_ns, infer_ns, flags, data, payload))
+        entries.append(Entry(number, batch, input_ns, infer_ns, flags, data, payload, start_ns))
         head_start += head
         start += size
     return Message(kind, entries, {})
@@ -129,7 +131,7 @@ class Heads:
         payload: list[Buffer] = [to_bytes(tensor) for tensor in request.inputs.values()]
         if request.id or request.parameters:
             return _dump(_request_fields(request, _layout(request.inputs, payload))), payload
-        key = (*request[2:5], *request[6:], *_key(request.inputs, payload))
+        key = (*request[2:5], *request[6:-1], *_key(request.inputs, payload))
         head = self._written.get(key)
         if head is None:
             head = _dump(_request_fields(request, _layout(request.inputs, payload)))
@@ -204,7 +206,7 @@ def _key(tensors: Mapping[str, Tensor], payload: Sequence[Buffer]) -> list[Any]:
 
 def _request_fields(request: Request, layout: list[list[Any]]) -> dict[str, Any]:
     fields = request._asdict()
-    del fields["model"]
+    del fields["model"], fields["trace"]
     fields["parameters"] = dict(request.parameters)
     return {**fields, "inputs": layout}
 

@@ -124,26 +124,27 @@ class Worker:
 
     def _execute(self, backend: Backend, entries: list[wire.Entry]) -> None:
         calls: list[Call] = []
+        start = time.monotonic_ns()
         for entry in entries:
             calls.append(self._call(entry))
             if entry.flags & wire.LAST:
-                self._execute_batch(backend, calls, entry.batch)
+                self._execute_batch(backend, calls, entry.batch, start)
                 calls = []
+                start = time.monotonic_ns()
 
     def _call(self, entry: wire.Entry) -> Call:
-        start = time.monotonic_ns()
         request = self._heads.request(self._model, entry)
         call = Call(request, partial(self._answer, entry.number))
-        call.input_ns = time.monotonic_ns() - start
         self._calls[entry.number] = call
         if entry.flags & wire.CANCELLED:
             call.cancel()
         return call
 
-    def _execute_batch(self, backend: Backend, calls: list[Call], batch: int) -> None:
+    def _execute_batch(self, backend: Backend, calls: list[Call], batch: int, begun: int) -> None:
         start = time.monotonic_ns()
         for call in calls:
-            call.taken_ns = start
+            call.taken_ns = begun
+            call.input_ns = start - begun
         try:
             backend.execute(calls)
         except Exception as error:
@@ -155,14 +156,15 @@ class Worker:
         self._outbox.put(wire.Entry(0, batch, 0, busy, wire.DONE))
 
     def _answer(self, number: int, call: Call, answer: Answer) -> None:
-        infer_ns = time.monotonic_ns() - call.taken_ns
+        infer_ns = time.monotonic_ns() - call.taken_ns - call.input_ns
         try:
             head, payload = self._heads.of_answer(answer)
         except (TypeError, ValueError) as error:
             text = f"the model's answer cannot be sent: {error}"
             head, payload = self._heads.of_answer(InferenceError(Status.INTERNAL, text))
         final = wire.LAST if not isinstance(answer, Response) or answer.final else 0
-        entry = wire.Entry(number, 0, call.input_ns, infer_ns, final, head, payload)
+        times = (call.input_ns, infer_ns)
+        entry = wire.Entry(number, 0, *times, final, head, payload, call.taken_ns)
         self._outbox.put(entry)
 
     def _read(self) -> None:

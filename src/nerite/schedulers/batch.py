@@ -17,7 +17,7 @@ class BatchScheduler:
     `on_execute` is told of every execution, for the statistics.
     """
 
-    def __init__(self, model: str, pool: Pool, on_execute: Callable[[], None]) -> None:
+    def __init__(self, model: str, pool: Pool, on_execute: Callable[[list[Call]], None]) -> None:
         self._model = model
         self._pool = pool
         self._on_execute = on_execute
@@ -51,8 +51,9 @@ class BatchScheduler:
                 return
             call = queue.popleft()
             call.taken_ns = time.monotonic_ns()
-            self._on_execute()
-            instance.execute([call], self.dispatch)
+            calls = [call]
+            self._on_execute(calls)
+            instance.execute(calls, self.dispatch)
 
     def _fail_all(self, error: InferenceError | None) -> None:
         while error is not None and self._queue:
