@@ -24,7 +24,11 @@ def answer_json(exchange: Exchange, document: Any, status: int = 200) -> None:
 
 
 def answer_error(exchange: Exchange, error: InferenceError) -> None:
-    answer_json(exchange, {"error": error.message}, _HTTP_STATUS.get(error.status, 400))
+    answer_json(exchange, {"error": error.message}, http_status(error))
+
+
+def http_status(error: InferenceError) -> int:
+    return _HTTP_STATUS.get(error.status, 400)
 
 
 def not_found(exchange: Exchange) -> None:

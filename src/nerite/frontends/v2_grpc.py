@@ -16,6 +16,8 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends import v2_proto
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_repository import index_entry
+from nerite.frontends.v2_statistics import statistics
+from nerite.frontends.v2_stream import InferStream, wants_status
 from nerite.server import Server
 
 _CODES = {
@@ -89,6 +91,11 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             model = self._server.find(request.name, request.version)
             return pb.ModelConfigResponse(config=model.config)
 
+    async def ModelStatistics(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            document = statistics(self._server, request.name, request.version)
+            return json_format.ParseDict(document, pb.ModelStatisticsResponse())
+
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:
         async with _answering(context):
             if request.repository_name:
@@ -121,6 +128,15 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             # A client that hangs up cancels this task, and with it the call.
             response = await self._server.infer(asked).one()
             return v2_proto.encode(asked, str(model.version), response)
+
+    async def ModelStreamInfer(self, requests: Any, context: Context) -> AsyncIterator[Any]:
+        with_status = wants_status(context.invocation_metadata())
+        stream = InferStream(self._server, requests)
+        async with contextlib.aclosing(stream.answers()) as answers:
+            async for reply, error in answers:
+                if error is not None and with_status:
+                    await _abort(context, error)
+                yield reply
 
 
 class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

@@ -9,10 +9,12 @@ from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
 from nerite.frontends.http1 import Exchange, Head
+from nerite.frontends.v2_generate import GenerateDoor
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_repository import RepositoryDoor
 from nerite.frontends.v2_request import Templates
 from nerite.frontends.v2_response import OutputForm, encode
+from nerite.frontends.v2_statistics import statistics
 from nerite.repository.config import to_dict
 from nerite.server import Server
 
@@ -29,6 +31,7 @@ class V2Http:
         self._version = version
         self._templates = Templates()
         self._repository = RepositoryDoor(server)
+        self._generate = GenerateDoor(server)
 
     def __call__(self, exchange: Exchange) -> None:
         head = exchange.head
@@ -52,6 +55,14 @@ class V2Http:
                 return "POST", partial(self._infer, name, "")
             case ["models", name, "versions", version, "infer"]:
                 return "POST", partial(self._infer, name, version)
+            case ["models", name, "generate"]:
+                return "POST", partial(self._generate.generate, name, "")
+            case ["models", name, "versions", version, "generate"]:
+                return "POST", partial(self._generate.generate, name, version)
+            case ["models", name, "generate_stream"]:
+                return "POST", partial(self._generate.stream, name, "")
+            case ["models", name, "versions", version, "generate_stream"]:
+                return "POST", partial(self._generate.stream, name, version)
             case ["health", "live"]:
                 return "GET", self._live
             case ["health", "ready"]:
@@ -74,6 +85,12 @@ class V2Http:
                 return "POST", partial(self._repository.unload, name)
             case ["repository", _, "index"] | ["repository", _, "models", _, "load" | "unload"]:
                 return "POST", self._repository.named_repository
+            case ["models", "stats"]:
+                return "GET", partial(self._statistics, "", "")
+            case ["models", name, "stats"]:
+                return "GET", partial(self._statistics, name, "")
+            case ["models", name, "versions", version, "stats"]:
+                return "GET", partial(self._statistics, name, version)
             case ["models", name, "config"]:
                 return "GET", partial(self._config, name, "")
             case ["models", name, "versions", version, "config"]:
@@ -95,6 +112,9 @@ class V2Http:
 
     def _config(self, name: str, version: str, exchange: Exchange) -> None:
         answer_json(exchange, to_dict(self._server.find(name, version).config))
+
+    def _statistics(self, name: str, version: str, exchange: Exchange) -> None:
+        answer_json(exchange, statistics(self._server, name, version))
 
     def _model_ready(self, name: str, version: str, exchange: Exchange) -> None:
         try:

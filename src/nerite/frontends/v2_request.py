@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from nerite.core.errors import InferenceError, Status, invalid
-from nerite.core.request import Request
+from nerite.core.request import Parameter, Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
 from nerite.frontends.http1 import Body
 from nerite.frontends.v2_response import OutputForm
@@ -43,13 +43,13 @@ class Templates:
         Raises InferenceError.
         """
         if header_length is None:
-            template = _Template(model, version, _document(body), False)
+            template = _Template(model, version, json_document(body), False)
             return template.request(memoryview(b"")), template.form
         view = memoryview(body)
         key = (model, version, bytes(view[:header_length]))
         kept = self._kept.get(key)
         if kept is None:
-            kept = _Template(model, version, _document(key[2]), True)
+            kept = _Template(model, version, json_document(key[2]), True)
             if kept.all_binary:
                 if len(self._kept) >= _KEPT:
                     self._kept.clear()
@@ -182,32 +182,37 @@ def tensor_from(
 
 def _from_json(entry: Mapping[str, Any], one: _Input) -> Tensor:
     """An input whose data stands in the document."""
-    if one.datatype in NOT_IN_JSON:
+    if one.datatype in NOT_IN_JSON or isinstance(entry.get("data"), list):
+        return json_tensor(one.name, one.datatype, one.shape, entry.get("data", []))
+    if one.count == 0 and "data" not in entry:
+        return np.empty(one.shape, one.dtype)
+    raise _malformed("Unable to parse 'data': attempt to access non-array member 'data'")
+
+
+def json_tensor(name: str, datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor:
+    """JSON values, nested or flat, as a tensor. Raises InferenceError with Triton's texts."""
+    if datatype in NOT_IN_JSON:
         raise invalid(
-            f"receiving {one.datatype} data via JSON is not supported. Please use the binary data "
-            f"format for input {one.name}"
+            f"receiving {datatype} data via JSON is not supported. Please use the binary data "
+            f"format for input {name}"
         )
-    if not isinstance(entry.get("data"), list):
-        if one.count == 0 and "data" not in entry:
-            return np.empty(one.shape, one.dtype)
-        raise _malformed("Unable to parse 'data': attempt to access non-array member 'data'")
     flat: list[Any] = []
-    _flatten(entry["data"], flat, 0)
-    _check_types(flat, one.datatype)
-    if len(flat) > one.count:
+    _flatten(data, flat, 0)
+    _check_types(flat, datatype)
+    count = math.prod(shape)
+    if len(flat) > count:
         text = "Unable to parse 'data': Shape does not match true shape of 'data' field"
         raise _malformed(text)
-    if len(flat) < one.count:
+    if len(flat) < count:
         raise _malformed("Failed to parse 'data' field: shape does not match true shape")
-    if one.datatype == "BYTES":
-        items = np.empty(one.count, dtype=object)
+    if datatype == "BYTES":
+        items = np.empty(count, dtype=object)
         items[:] = [item.encode() for item in flat]
-        return items.reshape(one.shape)
+        return items.reshape(shape)
     try:
-        return np.array(flat, dtype=one.dtype).reshape(one.shape)
+        return np.array(flat, dtype=numpy_dtype(datatype)).reshape(shape)
     except OverflowError:
-        text = f"a value of input '{one.name}' is outside the range of {one.datatype}"
-        raise invalid(text) from None
+        raise invalid(f"a value of input '{name}' is outside the range of {datatype}") from None
 
 
 def _flatten(data: list[Any], flat: list[Any], depth: int) -> None:
@@ -268,26 +273,30 @@ def _scheduling(parameters: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    for key, value in parameters.items():
-        if key.startswith("triton_"):
-            raise invalid(
-                "parameter keys starting with 'triton_' are reserved for Triton usage and should "
-                "not be specified."
-            )
-        if not isinstance(value, (bool, int, float, str)):
-            raise invalid(
-                f"parameter '{key}' has invalid type. It should be either 'int', 'bool', "
-                "'string' or 'double'."
-            )
-    return parameters
+def _parameters(parameters: dict[str, Any]) -> dict[str, Parameter]:
+    return {key: scalar_parameter(key, value) for key, value in parameters.items()}
+
+
+def scalar_parameter(key: str, value: Any) -> Parameter:
+    """A request parameter that is not one of Triton's own. Raises InferenceError."""
+    if key.startswith("triton_"):
+        raise invalid(
+            "parameter keys starting with 'triton_' are reserved for Triton usage and should not "
+            "be specified."
+        )
+    if not isinstance(value, (bool, int, float, str)):
+        raise invalid(
+            f"parameter '{key}' has invalid type. It should be either 'int', 'bool', 'string' or "
+            "'double'."
+        )
+    return value
 
 
 def _malformed(message: str) -> InferenceError:
     return InferenceError(Status.INTERNAL, message)
 
 
-def _document(data: Body) -> dict[str, Any]:
+def json_document(data: Body) -> dict[str, Any]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:

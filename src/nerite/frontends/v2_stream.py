@@ -1,0 +1,149 @@
+"""One ModelStreamInfer: many requests in, their answers out of one stream.
+
+Answers of models that are not decoupled come in the order of their requests, those of decoupled
+ones as they come. An error is told in the stream, which lives on, unless the client asked for a
+status by the metadata `triton_grpc_error: true`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
+from typing import Any
+
+from tritonclient.grpc import service_pb2 as pb
+
+from nerite.core.call import Answer, Call
+from nerite.core.errors import InferenceError
+from nerite.core.request import Request
+from nerite.frontends import v2_proto
+from nerite.server import Server
+
+_EMPTY_FINAL = "triton_enable_empty_final_response"
+
+
+class _Turn:
+    """One request's place in the stream, and what it says before its turn has come."""
+
+    __slots__ = ("call", "done", "messages", "request", "version", "wants_empty")
+
+    def __init__(self, request: Request, version: str, wants_empty: bool) -> None:
+        self.request = request
+        self.version = version
+        self.wants_empty = wants_empty
+        self.messages: list[Any] = []
+        self.done = False
+        self.call: Call | None = None
+
+
+class InferStream:
+    """Belongs to the server's loop; iterate `answers` to the end, or close it."""
+
+    def __init__(self, server: Server, requests: AsyncIterator[Any]) -> None:
+        self._server = server
+        self._requests = requests
+        self._ready: deque[Any] = deque()
+        self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._turns: deque[_Turn] = deque()  # of models that keep the order
+        self._open: set[_Turn] = set()
+        self._all_read = False
+
+    async def answers(self) -> AsyncGenerator[tuple[Any, InferenceError | None], None]:
+        """The stream's messages, each with the error it tells of, if any."""
+        reading = self._loop.create_task(self._read())
+        try:
+            while True:
+                while self._ready:
+                    yield self._ready.popleft()
+                if self._all_read and not self._open:
+                    return
+                self._news.clear()
+                await self._news.wait()
+        finally:
+            reading.cancel()
+            for turn in list(self._open):
+                if turn.call is not None:
+                    turn.call.cancel()
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._requests:
+                self._begin(message)
+        finally:
+            self._all_read = True
+            self._news.set()
+
+    def _begin(self, message: Any) -> None:
+        wants_empty = _EMPTY_FINAL in message.parameters and (
+            message.parameters[_EMPTY_FINAL].bool_param
+        )
+        turn = _Turn(Request(message.model_name, {}, id=message.id), "", wants_empty)
+        try:
+            model = self._server.find(message.model_name, message.model_version)
+            turn.version = str(model.version)
+            ordered = not model.config.model_transaction_policy.decoupled
+            turn.request = v2_proto.decode(message)
+        except InferenceError as error:
+            self._ready.append(_error(turn, error))
+            self._news.set()
+            return
+        self._open.add(turn)
+        if ordered:
+            self._turns.append(turn)
+        try:
+            call = self._server.submit(turn.request, partial(self._deliver, turn, ordered))
+        except InferenceError as error:
+            self._take(turn, ordered, error)
+        else:
+            turn.call = call
+
+    def _deliver(self, turn: _Turn, ordered: bool, call: Call, answer: Answer) -> None:
+        """From any thread: a call that nobody holds any more fails where it is collected."""
+        self._loop.call_soon_threadsafe(self._take, turn, ordered, answer)
+
+    def _take(self, turn: _Turn, ordered: bool, answer: Answer) -> None:
+        if isinstance(answer, InferenceError):
+            turn.messages.append(_error(turn, answer))
+            turn.done = True
+        else:
+            turn.done = answer.final
+            if answer.outputs or not answer.final or turn.wants_empty:
+                message = v2_proto.encode(turn.request, turn.version, answer)
+                message.parameters["triton_final_response"].bool_param = answer.final
+                reply = pb.ModelStreamInferResponse(infer_response=message)
+                turn.messages.append((reply, None))
+        if turn.done:
+            self._open.discard(turn)
+        if ordered:
+            self._release()
+        else:
+            self._ready.extend(turn.messages)
+            turn.messages = []
+        self._news.set()
+
+    def _release(self) -> None:
+        """Let out what waits, up to the first request that is not answered yet."""
+        while self._turns:
+            turn = self._turns[0]
+            self._ready.extend(turn.messages)
+            turn.messages = []
+            if not turn.done:
+                return
+            self._turns.popleft()
+
+
+def _error(turn: _Turn, error: InferenceError) -> tuple[Any, InferenceError]:
+    message = pb.ModelInferResponse(
+        model_name=turn.request.model, model_version=turn.version, id=turn.request.id
+    )
+    message.parameters["triton_final_response"].bool_param = True
+    reply = pb.ModelStreamInferResponse(error_message=error.message, infer_response=message)
+    return reply, error
+
+
+def wants_status(metadata: Any) -> bool:
+    """Whether the client wants an error as the stream's status (`triton_grpc_error: true`)."""
+    return any(key == "triton_grpc_error" and value == "true" for key, value in metadata or ())
