@@ -33,11 +33,21 @@ def main(arguments: list[str] | None = None) -> int:
     return result
 
 
-def _serve(arguments: list[str]) -> int:
+def tritonserver() -> int:
+    """`tritonserver`: the same server as Triton's scripts expect it."""
+    return _serve(sys.argv[1:], "tritonserver")
+
+
+def fastdeployserver() -> int:
+    """`fastdeployserver`: FastDeploy's name for its build of Triton."""
+    return _serve(sys.argv[1:], "fastdeployserver")
+
+
+def _serve(arguments: list[str], program: str = "nerite serve") -> int:
     with _quiet_grpc():
         from nerite.launch import main as serve
 
-    return serve(arguments)
+    return serve(arguments, program)
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ from nerite.frontends.app import App
 from nerite.frontends.http1 import Handler, Listener
 from nerite.frontends.metrics import Metrics
 from nerite.frontends.v2_grpc import open_grpc
+from nerite.frontends.v2_metadata import server_metadata
 from nerite.repository.repository import Repository
-from nerite.server import Policy, Server
+from nerite.server import ControlMode, Policy, Server
 from nerite.settings import Settings
 from nerite.versions import ModelState
 
@@ -32,11 +33,21 @@ class StartError(Exception):
     """The server cannot start; the message is the whole explanation."""
 
 
-def main(argv: Sequence[str]) -> int:
+# What the scripts and containers that say `tritonserver` count on.
+_TRITON = {"host": "0.0.0.0", "id": "triton"}
+
+
+def main(argv: Sequence[str], program: str = "nerite serve") -> int:
     """Serve until a signal; the exit status: 0 after a drained stop, 1 when it cannot start."""
-    options = settings.parse(argv)
+    ours = program == "nerite serve"
+    options = settings.parse(argv, program=program, defaults=None if ours else _TRITON)
     telemetry.configure(verbose=options.log_verbose > 0)
+    for notice in options.notices:
+        log.warning(notice)
     try:
+        if not (ours or options.model_repository):
+            text = "creating server: Invalid argument - --model-repository must be specified"
+            raise StartError(text)
         _run(Launch(options))
     except StartError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,6 +113,7 @@ class Launch:
             raise StartError(error.message) from None
         states = server.states()
         log.info("\n%s\n", _table(states))
+        log.info("\n%s\n", telemetry.table(("Option", "Value"), _shown(server, self._options)))
         failed = [state for state in states if state.model is None]
         if failed and self._options.exit_on_error:
             reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
@@ -158,10 +170,34 @@ class Launch:
 
 def _policy(options: Settings) -> Policy:
     return Policy(
+        mode=ControlMode(options.model_control_mode),
+        startup=tuple(options.load_model),
+        poll_seconds=options.repository_poll_secs,
+        retries=options.model_load_retry_count,
         strict_readiness=options.strict_readiness,
         strict_gpu=options.strict_gpu,
         load_count=options.model_load_thread_count,
     )
+
+
+def _shown(server: Server, options: Settings) -> list[tuple[str, str]]:
+    """The rows of Triton's table of options that mean something here."""
+    paths = options.model_repository or [str(painter.REPOSITORY)]
+    metadata = server_metadata(server, nerite.__version__)
+    return [
+        ("server_id", options.id),
+        ("server_version", nerite.__version__),
+        ("server_extensions", " ".join(metadata["extensions"])),
+        *((f"model_repository_path[{index}]", path) for index, path in enumerate(paths)),
+        ("model_control_mode", f"MODE_{options.model_control_mode.upper()}"),
+        *((f"startup_models_{index}", one) for index, one in enumerate(options.load_model)),
+        ("strict_model_config", str(int(options.disable_auto_complete_config))),
+        ("model_config_name", options.model_config_name),
+        ("rate_limit", "OFF" if options.rate_limit == "off" else "EXEC_COUNT"),
+        ("strict_readiness", str(int(options.strict_readiness))),
+        ("exit_timeout", str(options.exit_timeout_secs)),
+        ("cache_enabled", str(int(bool(options.cache_config)))),
+    ]
 
 
 def _taken(service: str, address: str, port: int) -> str:

@@ -98,8 +98,8 @@ def test_a_model_that_does_not_load(serve: Serve, tmp_path: Path) -> None:
     ("argument", "expected"),
     [
         ("--htp-port=1", "unknown argument '--htp-port=1'; did you mean --http-port?"),
-        ("--http-port=eight", "argument --http-port: invalid int value: 'eight'"),
-        ("--strict-readiness=maybe", "'maybe' is neither true, on, 1 nor false, off, 0"),
+        ("--http-port=eight", "Invalid option value. Got eight"),
+        ("--strict-readiness=maybe", "maybe (neither true, on, 1 nor false, off, 0)"),
     ],
 )
 def test_a_bad_flag(serve: Serve, argument: str, expected: str) -> None:
