@@ -82,6 +82,11 @@ class Model:
         return self._pool.ready
 
     @property
+    def memory_bytes(self) -> int:
+        """What the processes of its instances hold; 0 where that is not known."""
+        return sum(instance.memory_bytes for instance in self._instances)
+
+    @property
     def pending(self) -> int:
         """Requests that wait for an instance."""
         return self._scheduler.pending()

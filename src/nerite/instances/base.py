@@ -14,13 +14,17 @@ class Instance(Protocol):
     """One loaded copy of a model. Belongs to the server's loop.
 
     ready: it is loaded and takes calls. broken: why it is not, once it is known not to come back
-    soon. in_flight: executions it has taken; capacity: how many it takes at most.
+    soon. in_flight: executions it has taken; capacity: how many it takes at most. memory_bytes:
+    what its own process holds, 0 where that is not known.
     """
 
     ready: bool
     broken: InferenceError | None
     in_flight: int
     capacity: int
+
+    @property
+    def memory_bytes(self) -> int: ...
 
     async def start(self, changed: Callable[[], None]) -> Config:
         """Load; the completed config. Raises InferenceError when the model does not load.

@@ -58,6 +58,16 @@ class ProcessInstance:
         self._watch: asyncio.Task[None] | None = None
         self._closing = False
 
+    @property
+    def memory_bytes(self) -> int:
+        if self._process is None:
+            return 0
+        try:
+            with open(f"/proc/{self._process.pid}/statm", "rb") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:  # it has just died, or this is not Linux
+            return 0
+
     async def start(self, changed: Callable[[], None]) -> Config:
         self._changed = changed
         self._loop = asyncio.get_running_loop()
