@@ -19,6 +19,7 @@ from nerite.core.errors import InferenceError
 from nerite.frontends.app import App
 from nerite.frontends.http1 import Handler, Listener
 from nerite.frontends.metrics import Metrics
+from nerite.frontends.regions import Regions
 from nerite.frontends.v2_grpc import open_grpc
 from nerite.frontends.v2_metadata import server_metadata
 from nerite.repository.repository import Repository
@@ -71,6 +72,7 @@ class Launch:
         self._options = options
         self._stop = asyncio.Event()
         self._services: list[str] = []
+        self._regions = Regions(allowed=options.allow_client_shm)
 
     async def serve(self) -> None:
         """Start, serve, drain. Raises StartError."""
@@ -129,7 +131,7 @@ class Launch:
             await grpc_server.start()
             stack.push_async_callback(grpc_server.stop, 1.0)
         if options.allow_http:
-            app = App(server, nerite.__version__)
+            app = App(server, nerite.__version__, self._regions)
             await self._http(app, "HTTPService", options.http_address, options.http_port, stack)
         if options.allow_metrics:
             metrics, port = Metrics(server), options.metrics_port
@@ -138,7 +140,7 @@ class Launch:
     def _open_grpc(self, server: Server) -> grpc.aio.Server:
         address, port = self._options.grpc_address, self._options.grpc_port
         try:
-            listener, port = open_grpc(server, nerite.__version__, address, port)
+            listener, port = open_grpc(server, nerite.__version__, self._regions, address, port)
         except OSError:
             raise StartError(_taken("GRPC", address, port)) from None
         self._services.append(f"Started GRPCInferenceService at {address}:{port}")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from functools import partial
+from pathlib import Path
 
 from nerite.backends.base import ModelSpec, backend_names
 from nerite.contract import Contract
@@ -40,6 +41,7 @@ class Model:
         self.contract = Contract(config)
         self.stats = Stats(recording, _first_response_ms(config))
         self.load_seconds = 0.0
+        self.labels: dict[str, list[str]] = {}  # of each output that has a label file
         self._decoupled = config.model_transaction_policy.decoupled
         self._instances = instances
         self._pool = Pool(instances)
@@ -70,10 +72,12 @@ class Model:
             completed = await asyncio.gather(*(one.start(changed) for one in instances))
             config = configs.from_dict(completed[0])
             configs.check(config)
+            labels = _labels(config, entry.folder)
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
         model = cls(version, config, instances, recording)
+        model.labels = labels
         model.load_seconds = time.monotonic() - started
         return model
 
@@ -114,10 +118,10 @@ class Model:
     def _deliver(self, deliver: Deliver, call: Call, answer: Answer) -> None:
         if self._decoupled:
             self.stats.count_answer(call, answer)
+        if call.request.trace is not None:
+            call.request.trace.answered(call, self.name, self.version, answer)
         if isinstance(answer, InferenceError) or answer.final:
             self.stats.count(call, answer)
-            if call.request.trace is not None:
-                call.request.trace.record(call, self.name, self.version, answer)
             self._open -= 1
             if self._closing and not self._open:
                 self._idle.set()
@@ -175,6 +179,20 @@ def _first_response_ms(config: ModelConfig) -> tuple[float, ...]:
             config.name,
         )
     return FIRST_RESPONSE_MS
+
+
+def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
+    """The lines of each output's label file. Raises InferenceError when one cannot be read."""
+    labels = {}
+    for output in config.output:
+        if not output.label_filename:
+            continue
+        file = folder / output.label_filename
+        try:
+            labels[output.name] = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise invalid(f"label file of output '{output.name}': {error}") from None
+    return labels
 
 
 def not_ready(model: str, version: int) -> InferenceError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nerite.frontends.answers import not_found
 from nerite.frontends.http1 import Exchange
 from nerite.frontends.metrics import Metrics
+from nerite.frontends.regions import Regions
 from nerite.frontends.v2_http import V2Http
 from nerite.server import Server
 
@@ -12,8 +13,8 @@ from nerite.server import Server
 class App:
     """/v2 is KServe's, /metrics Prometheus'."""
 
-    def __init__(self, server: Server, version: str) -> None:
-        self._v2 = V2Http(server, version)
+    def __init__(self, server: Server, version: str, regions: Regions) -> None:
+        self._v2 = V2Http(server, version, regions)
         self._metrics = Metrics(server)
 
     def __call__(self, exchange: Exchange) -> None:

@@ -14,8 +14,11 @@ from tritonclient.grpc import service_pb2_grpc
 
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends import v2_proto
+from nerite.frontends.regions import Regions
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_repository import index_entry
+from nerite.frontends.v2_response import Target
+from nerite.frontends.v2_shared_memory import NO_CUDA
 from nerite.frontends.v2_statistics import statistics
 from nerite.frontends.v2_stream import InferStream, wants_status
 from nerite.server import Server
@@ -39,10 +42,14 @@ _OPTIONS = (
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-def open_grpc(server: Server, version: str, address: str, port: int) -> tuple[grpc.aio.Server, int]:
+def open_grpc(
+    server: Server, version: str, regions: Regions, address: str, port: int
+) -> tuple[grpc.aio.Server, int]:
     """A bound, not yet started gRPC server and its port; OSError when the port is taken."""
     listener = grpc.aio.server(options=_OPTIONS)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(V2Grpc(server, version), listener)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        V2Grpc(server, version, regions), listener
+    )
     health_pb2_grpc.add_HealthServicer_to_server(_Health(server), listener)
     host = f"[{address}]" if ":" in address else address
     try:
@@ -57,9 +64,10 @@ def open_grpc(server: Server, version: str, address: str, port: int) -> tuple[gr
 class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """The inference service; a message of ours for each of its RPCs that we serve."""
 
-    def __init__(self, server: Server, version: str) -> None:
+    def __init__(self, server: Server, version: str, regions: Regions) -> None:
         self._server = server
         self._version = version
+        self._regions = regions
 
     async def ServerLive(self, request: Any, context: Context) -> Any:
         return pb.ServerLiveResponse(live=self._server.live)
@@ -124,14 +132,44 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             if model.config.model_transaction_policy.decoupled:
                 text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
                 raise InferenceError(Status.UNSUPPORTED, text)
-            asked = v2_proto.decode(request)
+            asked, form = v2_proto.decode(request, self._regions)
+            target = Target(model, form, form.places(self._regions))
             # A client that hangs up cancels this task, and with it the call.
             response = await self._server.infer(asked).one()
-            return v2_proto.encode(asked, str(model.version), response)
+            return v2_proto.encode(asked, response, target)
+
+    async def SystemSharedMemoryStatus(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            regions = {one["name"]: one for one in self._regions.status(request.name)}
+            return pb.SystemSharedMemoryStatusResponse(regions=regions)
+
+    async def SystemSharedMemoryRegister(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            self._regions.register(request.name, request.key, request.offset, request.byte_size)
+            return pb.SystemSharedMemoryRegisterResponse()
+
+    async def SystemSharedMemoryUnregister(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            self._regions.unregister(request.name)
+            return pb.SystemSharedMemoryUnregisterResponse()
+
+    async def CudaSharedMemoryStatus(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            if request.name:
+                text = f"Unable to find cuda shared memory region: '{request.name}'"
+                raise InferenceError(Status.NOT_FOUND, text)
+            return pb.CudaSharedMemoryStatusResponse()
+
+    async def CudaSharedMemoryRegister(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            raise InferenceError(Status.UNSUPPORTED, NO_CUDA)
+
+    async def CudaSharedMemoryUnregister(self, request: Any, context: Context) -> Any:
+        return pb.CudaSharedMemoryUnregisterResponse()
 
     async def ModelStreamInfer(self, requests: Any, context: Context) -> AsyncIterator[Any]:
         with_status = wants_status(context.invocation_metadata())
-        stream = InferStream(self._server, requests)
+        stream = InferStream(self._server, self._regions, requests)
         async with contextlib.aclosing(stream.answers()) as answers:
             async for reply, error in answers:
                 if error is not None and with_status:

@@ -9,11 +9,13 @@ from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
 from nerite.frontends.http1 import Exchange, Head
+from nerite.frontends.regions import Regions
 from nerite.frontends.v2_generate import GenerateDoor
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_repository import RepositoryDoor
-from nerite.frontends.v2_request import Templates
-from nerite.frontends.v2_response import OutputForm, encode
+from nerite.frontends.v2_request import Templates, raw_request
+from nerite.frontends.v2_response import OutputForm, Target, encode
+from nerite.frontends.v2_shared_memory import SharedMemoryDoor
 from nerite.frontends.v2_statistics import statistics
 from nerite.repository.config import to_dict
 from nerite.server import Server
@@ -26,10 +28,13 @@ Route = Callable[[Exchange], None]
 class V2Http:
     """Answers everything below /v2. Belongs to the server's loop."""
 
-    def __init__(self, server: Server, version: str) -> None:
+    def __init__(self, server: Server, version: str, regions: Regions) -> None:
         self._server = server
         self._version = version
-        self._templates = Templates()
+        self._regions = regions
+        self._templates = Templates(regions)
+        self._raw_form = OutputForm({}, True)
+        self._shared_memory = SharedMemoryDoor(regions)
         self._repository = RepositoryDoor(server)
         self._generate = GenerateDoor(server)
 
@@ -77,6 +82,8 @@ class V2Http:
                 return "GET", partial(self._model_ready, name, "")
             case ["models", name, "versions", version, "ready"]:
                 return "GET", partial(self._model_ready, name, version)
+            case ["systemsharedmemory" | "cudasharedmemory" as kind, *rest]:
+                return self._shared_memory.find(kind, rest)
             case ["repository", "index"]:
                 return "POST", self._repository.index
             case ["repository", "models", name, "load"]:
@@ -134,21 +141,24 @@ class V2Http:
             text = "HTTP end point doesn't support models with decoupled transaction policy"
             raise InferenceError(Status.UNSUPPORTED, text)
         length = _header_length(exchange)
-        request, form = self._templates.decode(name, version, exchange.body, length)
-        deliver = partial(self._deliver, exchange, form, str(model.version))
+        if length == 0:
+            request, form = raw_request(model, version, exchange.body), self._raw_form
+        else:
+            request, form = self._templates.decode(name, version, exchange.body, length)
+        target = Target(model, form, form.places(self._regions))
+        deliver = partial(self._deliver, exchange, target)
         call = self._server.submit(request, deliver)
         if exchange.open:
             exchange.on_disconnect = call.cancel
 
-    def _deliver(
-        self, exchange: Exchange, form: OutputForm, version: str, call: Call, answer: Answer
-    ) -> None:
+    @staticmethod
+    def _deliver(exchange: Exchange, target: Target, call: Call, answer: Answer) -> None:
         """The model's answer, on the loop."""
         if isinstance(answer, InferenceError):
             answer_error(exchange, answer)
             return
         try:
-            parts, length = encode(call.request, version, answer, form)
+            parts, length = encode(call.request, answer, target)
         except InferenceError as error:
             answer_error(exchange, error)
             return
@@ -163,7 +173,7 @@ def _header_length(exchange: Exchange) -> int | None:
         length = int(text)
     except ValueError:
         raise invalid(f"Unable to parse Inference-Header-Content-Length, got: {text}") from None
-    if not 0 < length <= len(exchange.body):
+    if not 0 <= length <= len(exchange.body):
         raise invalid(
             f"inference header size should be in range (0, {len(exchange.body)}), got: {length}"
         )

@@ -10,7 +10,10 @@ from tritonclient.grpc import service_pb2 as pb
 from nerite.core.errors import InferenceError, invalid
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of, numpy_dtype, to_bytes
+from nerite.frontends.outputs import classify
+from nerite.frontends.regions import Regions
 from nerite.frontends.v2_request import tensor_from
+from nerite.frontends.v2_response import OutputForm, Target, Wish
 
 # The field of InferTensorContents that carries each datatype.
 _CONTENTS = {
@@ -30,27 +33,69 @@ _CONTENTS = {
 _ALLOWED = "triton_enable_empty_final_response"
 
 
-def decode(message: Any) -> Request:
-    """A ModelInferRequest as Request. Raises InferenceError with Triton's texts."""
+def decode(message: Any, regions: Regions) -> tuple[Request, OutputForm]:
+    """A ModelInferRequest as Request, and the form its answer is wanted in.
+
+    Raises InferenceError with Triton's texts.
+    """
     inputs: dict[str, Tensor] = {}
     raw = iter(message.raw_input_contents)
     for entry in message.inputs:
         if entry.name in inputs:
             raise invalid(f"input '{entry.name}' already exists in request")
-        inputs[entry.name] = _input(entry, message, raw)
+        inputs[entry.name] = _input(entry, message, raw, regions)
     if next(raw, None) is not None:
         raise invalid(f"unexpected additional input data for model '{message.model_name}'")
-    return Request(
+    wishes: dict[str, Wish] = {}
+    for entry in message.outputs:
+        if entry.name in wishes:
+            raise invalid(f"output '{entry.name}' already exists in request")
+        wishes[entry.name] = _wish(entry)
+    request = Request(
         model=message.model_name,
         version=message.model_version,
         id=message.id,
         inputs=inputs,
-        outputs=tuple(entry.name for entry in message.outputs),
+        outputs=tuple(wishes),
         **_scheduling(message.parameters),
     )
+    return request, OutputForm(wishes, True)
 
 
-def _input(entry: Any, message: Any, raw: Any) -> Tensor:
+def _wish(entry: Any) -> Wish:
+    parameters = entry.parameters
+    if "shared_memory_region" in parameters:
+        if "classification" in parameters:
+            raise invalid("output can't set both 'shared_memory_region' and 'classification'")
+        return Wish(False, 0, *_shared(parameters))
+    if "classification" not in parameters:
+        return Wish(True)
+    classes = parameters["classification"].int64_param
+    if classes <= 0:
+        raise invalid("invalid value for 'classification' parameter, expected value > 0.")
+    return Wish(True, classes)
+
+
+def _shared(parameters: Any) -> tuple[str, int, int]:
+    """The region, offset and size that an input's or output's parameters name."""
+    region = parameters["shared_memory_region"].string_param
+    offset = _size(parameters, "shared_memory_offset")
+    return region, offset, _size(parameters, "shared_memory_byte_size")
+
+
+def _size(parameters: Any, key: str) -> int:
+    if key not in parameters:
+        return 0
+    parameter = parameters[key]
+    value: int = max(parameter.int64_param, parameter.uint64_param)
+    if parameter.WhichOneof("parameter_choice") not in ("int64_param", "uint64_param"):
+        raise _wrong_kind(key, "int64_param")
+    if parameter.int64_param < 0:
+        raise invalid(f"invalid value for '{key}', expected value >= 0.")
+    return value
+
+
+def _input(entry: Any, message: Any, raw: Any, regions: Regions) -> Tensor:
     model, name, datatype = message.model_name, entry.name, entry.datatype
     shape = tuple(entry.shape)
     try:
@@ -65,6 +110,15 @@ def _input(entry: Any, message: Any, raw: Any) -> Tensor:
     count = 1
     for dim in shape:
         count *= dim
+    if "shared_memory_region" in entry.parameters:
+        if entry.HasField("contents"):
+            raise invalid(
+                f"unexpected 'content' provided when using shared memory for input tensor '{name}' "
+                f"for model '{model}'"
+            )
+        region, offset, size = _shared(entry.parameters)
+        held = regions.find(region, offset, size).read(offset, size)
+        return tensor_from(memoryview(held), name, model, datatype, shape, count)
     if entry.HasField("contents"):
         if message.raw_input_contents:
             raise invalid(
@@ -152,15 +206,32 @@ def _wrong_kind(key: str, *allowed: str) -> InferenceError:
     return invalid(f"invalid value type for '{key}' parameter, expected {expected}.")
 
 
-def encode(request: Request, version: str, response: Response) -> Any:
-    """A Response as ModelInferResponse, all tensors raw."""
-    message = pb.ModelInferResponse(model_name=request.model, model_version=version, id=request.id)
+def encode(request: Request, response: Response, target: Target) -> Any:
+    """A Response as ModelInferResponse: tensors raw, empty for those in shared memory.
+
+    Raises InferenceError for what has no room there.
+    """
+    model, form, places = target
+    message = pb.ModelInferResponse(
+        model_name=request.model, model_version=str(model.version), id=request.id
+    )
     for name in request.outputs or response.outputs:
         tensor = response.outputs.get(name)
         if tensor is None:
             continue
-        message.outputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
-        message.raw_output_contents.append(bytes(to_bytes(tensor)))
+        wish = form.of(name)
+        if wish.classes:
+            batched = model.contract.max_batch_size > 0
+            tensor = classify(tensor, wish.classes, model.labels.get(name, []), batched=batched)
+        entry = message.outputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
+        if name in places:
+            entry.parameters["shared_memory_region"].string_param = wish.region
+            entry.parameters["shared_memory_offset"].int64_param = wish.offset
+            size = places[name].put(name, tensor)
+            entry.parameters["shared_memory_byte_size"].int64_param = size
+            message.raw_output_contents.append(b"")
+        else:
+            message.raw_output_contents.append(bytes(to_bytes(tensor)))
     for key, value in response.parameters.items():
         _set_parameter(message.parameters[key], value)
     return message

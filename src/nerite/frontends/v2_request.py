@@ -17,7 +17,9 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Parameter, Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
 from nerite.frontends.http1 import Body
-from nerite.frontends.v2_response import OutputForm
+from nerite.frontends.regions import Regions
+from nerite.frontends.v2_response import OutputForm, Wish
+from nerite.model import Model
 
 NOT_IN_JSON = ("FP16", "BF16")
 _MAX_DEPTH = 100
@@ -31,7 +33,8 @@ class Templates:
     parsed once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, regions: Regions) -> None:
+        self._regions = regions
         self._kept: dict[tuple[str, str, bytes], _Template] = {}
 
     def decode(
@@ -44,7 +47,7 @@ class Templates:
         """
         if header_length is None:
             template = _Template(model, version, json_document(body), False)
-            return template.request(memoryview(b"")), template.form
+            return template.request(memoryview(b""), self._regions), template.form
         view = memoryview(body)
         key = (model, version, bytes(view[:header_length]))
         kept = self._kept.get(key)
@@ -54,7 +57,41 @@ class Templates:
                 if len(self._kept) >= _KEPT:
                     self._kept.clear()
                 self._kept[key] = kept
-        return kept.request(view[header_length:]), kept.form
+        return kept.request(view[header_length:], self._regions), kept.form
+
+
+def raw_request(model: Model, version: str, body: Body) -> Request:
+    """A body that is nothing but the one input's data (header length 0); its shape is deduced.
+
+    Raises InferenceError with Triton's texts.
+    """
+    specs = list(model.contract.inputs.values())
+    if len(specs) != 1:
+        raise invalid(
+            "Raw request must only have 1 input (found 1) to be deduced but got "
+            f"{len(specs)} inputs in '{model.name}' model configuration"
+        )
+    (spec,) = specs
+    shape = [1, *spec.shape[1:]] if model.contract.max_batch_size > 0 else list(spec.shape)
+    if spec.datatype == "BYTES":
+        if any(dim != 1 for dim in shape):
+            raise invalid(
+                f"For BYTE datatype raw input '{spec.name}', the model must have input shape [1]"
+            )
+        tensor = np.empty(1, dtype=object)
+        tensor[0] = bytes(body)
+        return Request(model.name, {spec.name: tensor.reshape(shape)}, version)
+    if shape.count(-1) > 1:
+        raise invalid(
+            f"The shape of the raw input '{spec.name}' can not be deduced because there are more "
+            "than one variable-sized dimension"
+        )
+    item = numpy_dtype(spec.datatype).itemsize
+    known = math.prod(dim for dim in shape if dim != -1) * item
+    full = tuple(len(body) // known if dim == -1 else dim for dim in shape)
+    count = math.prod(full)
+    data = tensor_from(memoryview(body), spec.name, model.name, spec.datatype, full, count)
+    return Request(model.name, {spec.name: data}, version)
 
 
 class _Template:
@@ -70,31 +107,35 @@ class _Template:
             if one.name in names:
                 raise invalid(f"input '{one.name}' already exists in request")
             names.add(one.name)
-            tensor = _from_json(entry, one) if one.size is None else None
+            tensor = _from_json(entry, one) if one.in_document else None
             self._inputs.append((one, tensor))
         self.all_binary = all(tensor is None for _, tensor in self._inputs)
         parameters = dict(_object(document, "parameters"))
         default = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
-        outputs, forms = _requested(document)
-        self.form = OutputForm(forms, default)
+        wishes = _wishes(document)
+        self.form = OutputForm(wishes, default)
         self._request = Request(
             model=model,
             version=version,
             id=_string(document, "id") if "id" in document else "",
             inputs={},
-            outputs=outputs,
+            outputs=tuple(wishes),
             **_scheduling(parameters),
             parameters=_parameters(parameters),
         )
 
-    def request(self, data: memoryview) -> Request:
+    def request(self, data: memoryview, regions: Regions) -> Request:
         """The request, with `data` cut up among its binary inputs, in their order."""
         tensors: dict[str, Tensor] = {}
         position = 0
         model = self._request.model
         for one, tensor in self._inputs:
-            if tensor is None:
-                size = one.size or 0
+            if tensor is None and one.region:
+                held = regions.find(one.region, one.offset, one.size)
+                part = memoryview(held.read(one.offset, one.size))
+                tensor = tensor_from(part, one.name, model, one.datatype, one.shape, one.count)
+            elif tensor is None:
+                size = one.size
                 if size > len(data) - position:
                     missing = size - (len(data) - position)
                     raise invalid(
@@ -111,9 +152,14 @@ class _Template:
 
 
 class _Input:
-    """What the document says of one input. size: its binary bytes, None when it is in the JSON."""
+    """What the document says of one input.
 
-    __slots__ = ("count", "datatype", "dtype", "name", "shape", "size")
+    in_document: its data stands there too; else `size` bytes follow the document, or lie in the
+    shared memory `region` at `offset`.
+    """
+
+    __slots__ = ("count", "datatype", "dtype", "in_document", "name", "offset", "region", "shape",
+                 "size")  # fmt: skip
 
     def __init__(self, entry: Mapping[str, Any], has_binary: bool) -> None:
         self.name = _string(entry, "name")
@@ -130,24 +176,35 @@ class _Input:
                 f"[{','.join(map(str, self.shape))}] causes total element count to exceed maximum "
                 f"size of {2**63 - 1}"
             )
-        self.size = self._binary_size(entry, has_binary)
+        self._read_place(entry, has_binary)
 
-    def _binary_size(self, entry: Mapping[str, Any], has_binary: bool) -> int | None:
+    def _read_place(self, entry: Mapping[str, Any], has_binary: bool) -> None:
+        """Where the data is: exactly one of document, binary section and shared memory."""
         parameters = _object(entry, "parameters")
-        if "binary_data_size" not in parameters:
-            return None
-        if "data" in entry:
-            raise invalid(
-                f"unexpected 'data' for input '{self.name}': it has 'binary_data_size', give one "
-                "of the two"
+        places = [
+            *(["data"] if "data" in entry else []),
+            *(key for key in ("binary_data_size", "shared_memory_region") if key in parameters),
+        ]
+        if len(places) != 1:
+            found = (
+                " set " + " ".join(f"'{one}'" for one in places) if places else " no field is set"
             )
-        size = _unsigned(parameters["binary_data_size"], "binary_data_size")
-        if size and not has_binary:
+            raise invalid(
+                "Input must set only one of the following fields: 'data', 'binary_data_size' in "
+                f"'parameters', 'shared_memory_region' in 'parameters'. But{found}"
+            )
+        self.in_document = places == ["data"]
+        self.size = self.offset = 0
+        self.region = ""
+        if places == ["binary_data_size"]:
+            self.size = unsigned(parameters["binary_data_size"], "binary_data_size")
+        elif places == ["shared_memory_region"]:
+            self.region, self.offset, self.size = _shared(parameters)
+        if places == ["binary_data_size"] and self.size and not has_binary:
             raise invalid(
                 "must specify valid 'Infer-Header-Content-Length' in request header and "
                 "'binary_data_size' when passing inputs in binary data format"
             )
-        return size
 
 
 def tensor_from(
@@ -184,8 +241,6 @@ def _from_json(entry: Mapping[str, Any], one: _Input) -> Tensor:
     """An input whose data stands in the document."""
     if one.datatype in NOT_IN_JSON or isinstance(entry.get("data"), list):
         return json_tensor(one.name, one.datatype, one.shape, entry.get("data", []))
-    if one.count == 0 and "data" not in entry:
-        return np.empty(one.shape, one.dtype)
     raise _malformed("Unable to parse 'data': attempt to access non-array member 'data'")
 
 
@@ -245,16 +300,35 @@ def _check_types(flat: list[Any], datatype: str) -> None:
         raise _malformed(f"Unable to parse 'data': attempt to access JSON non-{word} as {word}")
 
 
-def _requested(document: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, bool]]:
-    if "outputs" not in document:
-        return (), {}
-    forms: dict[str, bool] = {}
-    for entry in _list(document, "outputs"):
+def _shared(parameters: Mapping[str, Any]) -> tuple[str, int, int]:
+    """The region, offset and size that an input's or output's parameters name."""
+    region = _string(parameters, "shared_memory_region")
+    offset = unsigned(parameters.get("shared_memory_offset", 0), "shared_memory_offset")
+    size = unsigned(parameters.get("shared_memory_byte_size", 0), "shared_memory_byte_size")
+    return region, offset, size
+
+
+def _wishes(document: Mapping[str, Any]) -> dict[str, Wish]:
+    """The outputs asked for and how each is wanted, in their order."""
+    wishes: dict[str, Wish] = {}
+    for entry in _list(document, "outputs") if "outputs" in document else []:
         name = _string(entry, "name")
-        if name in forms:
+        if name in wishes:
             raise invalid(f"output '{name}' already exists in request")
-        forms[name] = _flag(_object(entry, "parameters").get("binary_data", False), "binary_data")
-    return tuple(forms), forms
+        wishes[name] = _wish(_object(entry, "parameters"))
+    return wishes
+
+
+def _wish(parameters: Mapping[str, Any]) -> Wish:
+    binary = _flag(parameters.get("binary_data", False), "binary_data")
+    classes = unsigned(parameters.get("classification", 0), "classification")
+    if "shared_memory_region" not in parameters:
+        return Wish(binary, classes)
+    if "classification" in parameters:
+        raise invalid("Output can't set both 'shared_memory_region' and 'classification'")
+    if binary:
+        raise invalid("Output can't set both 'shared_memory_region' and 'binary_data'")
+    return Wish(False, 0, *_shared(parameters))
 
 
 def _scheduling(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -262,14 +336,14 @@ def _scheduling(parameters: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if "sequence_id" in parameters:
         value = parameters.pop("sequence_id")
-        values["sequence_id"] = value if isinstance(value, str) else _unsigned(value, "sequence_id")
+        values["sequence_id"] = value if isinstance(value, str) else unsigned(value, "sequence_id")
     for key in ("sequence_start", "sequence_end"):
         if key in parameters:
             values[key] = _flag(parameters.pop(key), key)
     if "priority" in parameters:
-        values["priority"] = _unsigned(parameters.pop("priority"), "priority")
+        values["priority"] = unsigned(parameters.pop("priority"), "priority")
     if "timeout" in parameters:
-        values["timeout_us"] = _unsigned(parameters.pop("timeout"), "timeout")
+        values["timeout_us"] = unsigned(parameters.pop("timeout"), "timeout")
     return values
 
 
@@ -346,7 +420,7 @@ def _flag(value: Any, key: str) -> bool:
     return value
 
 
-def _unsigned(value: Any, key: str) -> int:
+def unsigned(value: Any, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise _malformed(
             f"Unable to parse '{key}': attempt to access JSON non-unsigned-integer as "
@@ -358,4 +432,4 @@ def _unsigned(value: Any, key: str) -> int:
 def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
     if not isinstance(entry.get("shape"), list):
         raise _malformed("Unable to parse 'shape': attempt to access non-array member 'shape'")
-    return tuple(_unsigned(dim, "shape") for dim in entry["shape"])
+    return tuple(unsigned(dim, "shape") for dim in entry["shape"])

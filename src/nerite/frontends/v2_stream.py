@@ -17,8 +17,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError
-from nerite.core.request import Request
+from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
+from nerite.frontends.regions import Regions
+from nerite.frontends.v2_response import Target
 from nerite.server import Server
 
 _EMPTY_FINAL = "triton_enable_empty_final_response"
@@ -27,11 +29,11 @@ _EMPTY_FINAL = "triton_enable_empty_final_response"
 class _Turn:
     """One request's place in the stream, and what it says before its turn has come."""
 
-    __slots__ = ("call", "done", "messages", "request", "version", "wants_empty")
+    __slots__ = ("call", "done", "messages", "request", "target", "wants_empty")
 
-    def __init__(self, request: Request, version: str, wants_empty: bool) -> None:
+    def __init__(self, request: Request, wants_empty: bool) -> None:
         self.request = request
-        self.version = version
+        self.target: Target | None = None
         self.wants_empty = wants_empty
         self.messages: list[Any] = []
         self.done = False
@@ -41,8 +43,9 @@ class _Turn:
 class InferStream:
     """Belongs to the server's loop; iterate `answers` to the end, or close it."""
 
-    def __init__(self, server: Server, requests: AsyncIterator[Any]) -> None:
+    def __init__(self, server: Server, regions: Regions, requests: AsyncIterator[Any]) -> None:
         self._server = server
+        self._regions = regions
         self._requests = requests
         self._ready: deque[Any] = deque()
         self._news = asyncio.Event()
@@ -80,12 +83,12 @@ class InferStream:
         wants_empty = _EMPTY_FINAL in message.parameters and (
             message.parameters[_EMPTY_FINAL].bool_param
         )
-        turn = _Turn(Request(message.model_name, {}, id=message.id), "", wants_empty)
+        turn = _Turn(Request(message.model_name, {}, id=message.id), wants_empty)
         try:
             model = self._server.find(message.model_name, message.model_version)
-            turn.version = str(model.version)
             ordered = not model.config.model_transaction_policy.decoupled
-            turn.request = v2_proto.decode(message)
+            turn.request, form = v2_proto.decode(message, self._regions)
+            turn.target = Target(model, form, form.places(self._regions))
         except InferenceError as error:
             self._ready.append(_error(turn, error))
             self._news.set()
@@ -111,10 +114,7 @@ class InferStream:
         else:
             turn.done = answer.final
             if answer.outputs or not answer.final or turn.wants_empty:
-                message = v2_proto.encode(turn.request, turn.version, answer)
-                message.parameters["triton_final_response"].bool_param = answer.final
-                reply = pb.ModelStreamInferResponse(infer_response=message)
-                turn.messages.append((reply, None))
+                turn.messages.append(_reply(turn, answer))
         if turn.done:
             self._open.discard(turn)
         if ordered:
@@ -135,10 +135,18 @@ class InferStream:
             self._turns.popleft()
 
 
+def _reply(turn: _Turn, answer: Response) -> tuple[Any, InferenceError | None]:
+    assert turn.target is not None
+    try:
+        message = v2_proto.encode(turn.request, answer, turn.target)
+    except InferenceError as error:
+        return _error(turn, error)
+    message.parameters["triton_final_response"].bool_param = answer.final
+    return pb.ModelStreamInferResponse(infer_response=message), None
+
+
 def _error(turn: _Turn, error: InferenceError) -> tuple[Any, InferenceError]:
-    message = pb.ModelInferResponse(
-        model_name=turn.request.model, model_version=turn.version, id=turn.request.id
-    )
+    message = pb.ModelInferResponse(model_name=turn.request.model, id=turn.request.id)
     message.parameters["triton_final_response"].bool_param = True
     reply = pb.ModelStreamInferResponse(error_message=error.message, infer_response=message)
     return reply, error
