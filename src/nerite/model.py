@@ -71,6 +71,7 @@ class Model:
         try:
             completed = await asyncio.gather(*(one.start(changed) for one in instances))
             config = configs.from_dict(completed[0])
+            configs.normalize(config)
             configs.check(config)
             labels = _labels(config, entry.folder)
         except BaseException:

@@ -123,3 +123,19 @@ def test_a_config_of_the_wrong_shape() -> None:
     with pytest.raises(InferenceError, match="inputs"):
         configs.from_dict({"inputs": []})
     assert configs.from_dict({"name": "m"}) == ModelConfig(name="m")
+
+
+def test_defaults_are_written_as_triton_writes_them(tmp_path: Path) -> None:
+    config = GOOD.replace(
+        "dynamic_batching { max_queue_delay_microseconds: 100 }",
+        "dynamic_batching {} instance_group [ {}, { count: 2 kind: KIND_GPU } ]",
+    )
+    write(tmp_path / "m", config)
+    (entry,) = Repository([tmp_path]).scan()
+    shown = configs.to_dict(entry.config)
+    assert shown["version_policy"] == {"latest": {"num_versions": 1}}
+    assert shown["dynamic_batching"]["preferred_batch_size"] == [8]
+    assert shown["optimization"]["input_pinned_memory"] == {"enable": True}
+    assert shown["default_model_filename"] == "model.py"
+    groups = [(one["name"], one["kind"], one["count"]) for one in shown["instance_group"]]
+    assert groups == [("m_0", "KIND_CPU", 1), ("m_1", "KIND_GPU", 2)]

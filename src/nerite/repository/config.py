@@ -24,6 +24,8 @@ _INTEGERS = {
 
 # What a backend's model file is called, to guess the backend where the config names none.
 _BACKEND_BY_FILE = {"model.py": "python", "model_index.json": "diffusion"}
+_DEFAULT_FILE = {"python": "model.py"}
+_SEQUENCE_IDLE_US = 1_000_000
 
 
 def read(path: Path) -> ModelConfig:
@@ -110,12 +112,44 @@ def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) 
         config.backend = config.platform.split("_")[0]
     if not config.backend:
         config.backend = _guess_backend(folder, versions)
+    if not config.default_model_filename:
+        config.default_model_filename = _DEFAULT_FILE.get(config.backend, "")
+    _complete_instances(config)
+    normalize(config)
+
+
+def _complete_instances(config: ModelConfig) -> None:
     if not config.instance_group:
-        config.instance_group.add()
+        config.instance_group.add(name=config.name)
     for index, group in enumerate(config.instance_group):
         if not group.name:
-            group.name = name if len(config.instance_group) == 1 else f"{name}_{index}"
+            group.name = f"{config.name}_{index}"
         group.count = max(group.count, 1)
+        if group.kind == group.KIND_AUTO and not group.gpus:
+            group.kind = group.KIND_CPU
+
+
+def normalize(config: ModelConfig) -> None:
+    """Write Triton's defaults where they are not those of protobuf, as `/config` shows them."""
+    if not config.version_policy.WhichOneof("policy_choice"):
+        config.version_policy.latest.num_versions = 1
+    if config.HasField("dynamic_batching"):
+        _prefer_largest(config, config.dynamic_batching)
+    if config.HasField("sequence_batching"):
+        sequence = config.sequence_batching
+        if not sequence.max_sequence_idle_microseconds:
+            sequence.max_sequence_idle_microseconds = _SEQUENCE_IDLE_US
+        if sequence.HasField("oldest"):
+            _prefer_largest(config, sequence.oldest)
+    if not config.HasField("ensemble_scheduling"):
+        for memory in ("input_pinned_memory", "output_pinned_memory"):
+            if not config.optimization.HasField(memory):
+                getattr(config.optimization, memory).enable = True
+
+
+def _prefer_largest(config: ModelConfig, batching: Any) -> None:
+    if not batching.preferred_batch_size and config.max_batch_size > 0:
+        batching.preferred_batch_size.append(config.max_batch_size)
 
 
 def _guess_backend(folder: Path, versions: list[int]) -> str:
