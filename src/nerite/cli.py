@@ -87,6 +87,12 @@ def _demo(options: argparse.Namespace) -> int:
     return run(Wishes(prompt, options.output, options.once, options.http_port))
 
 
+def _check(options: argparse.Namespace) -> int:
+    from nerite.check import run
+
+    return run(options.repository, as_json=options.format == "json")
+
+
 def _version() -> str:
     import importlib.metadata
 
@@ -103,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve a model repository, or the painter", add_help=False)
     _add_generate(commands.add_parser("generate", help="paint a picture with a running server"))
+    _add_check(commands.add_parser("check", help="say what is wrong with a model repository"))
     _add_demo(commands.add_parser("demo", help="start a server, paint a picture, go on serving"))
     return parser
 
@@ -122,6 +129,15 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add("--scheduler", metavar="NAME", help="the sampler, as ddim or euler")
     add("--model", metavar="NAME", help="default: the server's only painting model")
     add("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Say what is wrong with a model repository, and what its clients must send."
+    )
+    parser.set_defaults(run=_check)
+    parser.add_argument("repository", type=Path, nargs="+", help="folder of models")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="%(default)s")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

@@ -85,7 +85,7 @@ class DiffusionBackend:
         threads = _number(spec.parameters, "intra_op_thread_count", int)
         pipeline = open_pipeline(folder, device=device, threads=threads)
         images = _number(spec.parameters, "max_running_images", int) or _MAX_RUNNING
-        config = _complete(spec.config)
+        config = complete(spec.config)
         self._roles = _roles(config)
         self._batches = config.get("max_batch_size", 0) > 0
         self._defaults = _defaults(spec.parameters, pipeline.limits)
@@ -202,7 +202,7 @@ class _Painting:
             self._call.fail(InferenceError(Status.INTERNAL, text))
 
 
-def _complete(config: Config) -> dict[str, Any]:
+def complete(config: Config) -> dict[str, Any]:
     """A config with the standard tensors where it declares none; what it declares stays."""
     completed = dict(config)
     if not completed.get("input"):

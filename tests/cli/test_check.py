@@ -1,0 +1,74 @@
+"""`nerite check` on repositories good and bad."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nerite import painter
+from nerite.cli import main
+
+CONFIG = """
+backend: "python"
+max_batch_size: 8
+input [ { name: "a" data_type: TYPE_FP32 dims: [ 4, -1 ] } ]
+output [ { name: "b" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+CODE = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
+
+
+def write(repository: Path, name: str, config: str | None, code: str | None = CODE) -> None:
+    folder = repository / name / "1"
+    folder.mkdir(parents=True)
+    if config is not None:
+        (folder.parent / "config.pbtxt").write_text(config)
+    if code is not None:
+        (folder / "model.py").write_text(code)
+
+
+def test_a_good_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "m", CONFIG)
+    assert main(["check", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        "m (python, versions 1): ok\n  send  a: FP32 [any, 4, any]\n  get   b: BYTES [any, 1]\n"
+    )
+
+
+def test_the_painter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(painter.REPOSITORY)]) == 0
+    out = capsys.readouterr().out
+    assert "prompt: BYTES [1]\n" in out
+    assert "seed: INT64 [1], optional\n" in out
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "expected"),
+    [
+        (CONFIG.replace("dims", "dim"), CODE, 'config.pbtxt:4:43: Message type "inference.Model'),
+        (CONFIG.replace("python", "pyton"), CODE, "unknown backend 'pyton'; there are diffusion"),
+        (CONFIG, None, "1/model.py: not there; it must define the class TritonPythonModel"),
+        (CONFIG, "class X: pass\n", "1/model.py: no class TritonPythonModel"),
+        (CONFIG, "class TritonPythonModel: pass\n", "model.py:1: TritonPythonModel has no method"),
+        (CONFIG, "def f(:\n", "1/model.py:1:7: "),
+        (CONFIG.replace("-1", "0"), CODE, "dims [4, 0] in model 'm': each must be at least 1"),
+        (CONFIG.replace('"b"', '"b" label_filename: "l.txt"'), CODE, "l.txt: the label file is"),
+    ],
+)
+def test_problems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, code: str | None, expected: str
+) -> None:
+    write(tmp_path, "good", CONFIG)
+    write(tmp_path, "m", config, code)
+    assert main(["check", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert expected in out
+    assert "good (python, versions 1): ok" in out
+    assert main(["check", "--format", "json", str(tmp_path)]) == 1
+    good, bad = json.loads(capsys.readouterr().out)
+    assert good["problems"] == []
+    assert len(bad["problems"]) == 1
+
+
+def test_a_repository_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path / "none")]) == 1
+    assert "does not exist; the nearest folder that does" in capsys.readouterr().out
