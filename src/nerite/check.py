@@ -1,4 +1,4 @@
-"""`nerite check`: what is wrong with a repository, and what clients must send, without serving it."""
+"""`nerite check`: what is wrong with a repository, and what clients must send; serves nothing."""
 
 from __future__ import annotations
 

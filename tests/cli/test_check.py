@@ -44,7 +44,7 @@ def test_the_painter(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("config", "code", "expected"),
     [
-        (CONFIG.replace("dims", "dim"), CODE, 'config.pbtxt:4:43: Message type "inference.Model'),
+        (CONFIG.replace("dims", "dim"), CODE, 'config.pbtxt:4:42: Message type "inference.Model'),
         (CONFIG.replace("python", "pyton"), CODE, "unknown backend 'pyton'; there are diffusion"),
         (CONFIG, None, "1/model.py: not there; it must define the class TritonPythonModel"),
         (CONFIG, "class X: pass\n", "1/model.py: no class TritonPythonModel"),
