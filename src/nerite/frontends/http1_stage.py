@@ -1,0 +1,87 @@
+"""Where a connection's bytes arrive: read from the front, refilled at the back."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import numpy as np
+
+from nerite.frontends.http1_head import BadRequest
+
+_SIZE = 1 << 14
+_CR, _LF = b"\r\n"
+
+
+class Stage:
+    """What has come and is not yet read: `view` from `at` to `filled`.
+
+    Nothing is moved for a request that is read, and no byte is searched twice: a client decides
+    how small the pieces are in which it sends.
+    """
+
+    __slots__ = ("_data", "_searched", "at", "filled", "view")
+
+    def __init__(self) -> None:
+        self._data = bytearray(_SIZE)
+        self.view = memoryview(self._data)
+        self.at = 0
+        self.filled = 0
+        self._searched = 0  # up to here there is no end of a head
+
+    def __len__(self) -> int:
+        return self.filled - self.at
+
+    def room(self) -> memoryview:
+        """Where the next bytes go."""
+        if self.filled == len(self._data):
+            self._grow()
+        return self.view[self.filled :]
+
+    def _grow(self) -> None:
+        """Move what is left to the front, or double the room."""
+        left = self.view[self.at : self.filled]
+        data = bytearray(len(self._data) if self.at else 2 * len(self._data))
+        data[: len(left)] = left
+        self._searched = max(0, self._searched - self.at)
+        self.at, self.filled = 0, len(left)
+        self._data, self.view = data, memoryview(data)
+
+    def take(self, count: int) -> None:
+        """These bytes have been read."""
+        self.at += count
+        if self.at == self.filled:
+            self.at = self.filled = 0
+        self._searched = 0
+
+    def clear(self) -> None:
+        self.take(len(self))
+
+    def head(self, limit: int) -> bytes | None:
+        """The head of a request, once it is whole. Raises BadRequest for what cannot be one."""
+        self._skip_empty_lines()
+        start = max(self.at, self._searched)
+        end = self._data.find(b"\r\n\r\n", start, self.filled) + 4
+        if (end if end >= 4 else self.filled) - self.at > limit:
+            text = f"the request's head is longer than {limit} bytes"
+            raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+        if end >= 4:
+            return bytes(self.view[self.at : end])
+        if self._data.find(b"\n\n", start, self.filled) >= 0:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "a head's lines end with CR and LF")
+        self._searched = max(self.at, self.filled - 3)
+        return None
+
+    def _skip_empty_lines(self) -> None:
+        """Those before a request say nothing (RFC 9112, section 2.2)."""
+        data = self._data
+        while len(self) > 1 and data[self.at] == _CR and data[self.at + 1] == _LF:
+            self.take(2)
+
+
+def room_for(length: int) -> memoryview:
+    """Memory for a body: not touched before its bytes come, whatever length a client claims."""
+    try:
+        return np.empty(length, np.uint8).data
+    except MemoryError:
+        text = f"there is no memory for the request's body of {length} bytes"
+        raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text) from None
