@@ -16,6 +16,7 @@ import grpc
 import nerite
 from nerite import painter, settings, telemetry
 from nerite.core.errors import InferenceError
+from nerite.core.stats import Recording
 from nerite.frontends.app import App
 from nerite.frontends.http1 import Handler, Listener
 from nerite.frontends.metrics import Metrics
@@ -25,6 +26,9 @@ from nerite.frontends.v2_metadata import server_metadata
 from nerite.repository.repository import Repository
 from nerite.server import ControlMode, Policy, Server
 from nerite.settings import Settings
+from nerite.tracing.settings import from_config
+from nerite.tracing.spans import Spans
+from nerite.tracing.tracer import Tracer
 from nerite.versions import ModelState
 
 log = logging.getLogger("nerite.launch")
@@ -42,14 +46,14 @@ def main(argv: Sequence[str], program: str = "nerite serve") -> int:
     """Serve until a signal; the exit status: 0 after a drained stop, 1 when it cannot start."""
     ours = program == "nerite serve"
     options = settings.parse(argv, program=program, defaults=None if ours else _TRITON)
-    telemetry.configure(verbose=options.log_verbose > 0)
-    for notice in options.notices:
-        log.warning(notice)
     try:
+        process_log = _open_log(options)
+        for notice in options.notices:
+            log.warning(notice)
         if not (ours or options.model_repository):
             text = "creating server: Invalid argument - --model-repository must be specified"
             raise StartError(text)
-        _run(Launch(options))
+        _run(Launch(options, process_log))
     except StartError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -68,8 +72,9 @@ def _run(launch: Launch) -> None:
 class Launch:
     """One server process: what it listens on, and when it stops."""
 
-    def __init__(self, options: Settings) -> None:
+    def __init__(self, options: Settings, process_log: telemetry.Log) -> None:
         self._options = options
+        self._log = process_log
         self._stop = asyncio.Event()
         self._services: list[str] = []
         self._regions = Regions(allowed=options.allow_client_shm)
@@ -82,6 +87,8 @@ class Launch:
             Repository(paths),
             name=options.id,
             policy=_policy(options),
+            tracer=_tracer(options),
+            log=self._log,
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -94,9 +101,10 @@ class Launch:
                     log.info(line)
                 self._say_how_to_open()
                 await self._stop.wait()
-                log.info("stopping: waiting for open requests")
+                log.info("Waiting for in-flight requests to complete.")
             finally:
                 await server.close(options.exit_timeout_secs)
+        await asyncio.to_thread(server.tracer.close)
 
     async def _load(self, server: Server) -> None:
         """Load the models; a signal in the meantime ends the wait."""
@@ -114,8 +122,9 @@ class Launch:
         except InferenceError as error:
             raise StartError(error.message) from None
         states = server.states()
-        log.info("\n%s\n", _table(states))
-        log.info("\n%s\n", telemetry.table(("Option", "Value"), _shown(server, self._options)))
+        log.info("", extra={"table": _table(states)})
+        options = telemetry.table(("Option", "Value"), _shown(server, self._options))
+        log.info("", extra={"table": options})
         failed = [state for state in states if state.model is None]
         if failed and self._options.exit_on_error:
             reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
@@ -170,6 +179,41 @@ class Launch:
             log.info("Only this machine can connect; --host 0.0.0.0 opens the server to others")
 
 
+def _open_log(options: Settings) -> telemetry.Log:
+    wanted = telemetry.LogSettings(
+        file=options.log_file,
+        info=options.log_info,
+        warning=options.log_warning,
+        error=options.log_error,
+        verbose=options.log_verbose,
+        format=options.log_format,
+    )
+    try:
+        return telemetry.configure(wanted)
+    except OSError as error:
+        text = f"cannot write the log to '{options.log_file}': {error.strerror}"
+        raise StartError(text) from None
+
+
+def _tracer(options: Settings) -> Tracer:
+    try:
+        wanted = from_config(options.trace_config)
+        if wanted.mode != "opentelemetry":
+            return Tracer(wanted)
+        return Tracer(wanted, Spans(wanted))
+    except (ImportError, ValueError) as error:
+        raise StartError(f"--trace-config: {error}") from None
+
+
+def _recording(options: Settings) -> Recording:
+    """What the statistics must keep for the metrics that are asked for."""
+    wanted = dict(options.metrics_config)
+    return Recording(
+        histograms=wanted.get("histogram_latencies") == "true",
+        summaries=wanted.get("summary_latencies") == "true",
+    )
+
+
 def _policy(options: Settings) -> Policy:
     return Policy(
         mode=ControlMode(options.model_control_mode),
@@ -179,6 +223,7 @@ def _policy(options: Settings) -> Policy:
         strict_readiness=options.strict_readiness,
         strict_gpu=options.strict_gpu,
         load_count=options.model_load_thread_count,
+        recording=_recording(options),
     )
 
 

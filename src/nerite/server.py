@@ -16,6 +16,8 @@ from nerite.core.stats import COUNTS_ONLY, Recording
 from nerite.model import Model, not_ready
 from nerite.repository.override import override
 from nerite.repository.repository import ModelEntry, Repository
+from nerite.telemetry import Log
+from nerite.tracing.tracer import Tracer
 from nerite.versions import UNLOADED, ModelState, Versions
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,18 @@ class Server:
     """Loads the models of a repository and answers for them. Belongs to one loop."""
 
     def __init__(
-        self, repository: Repository, *, name: str = "nerite", policy: Policy | None = None
+        self,
+        repository: Repository,
+        *,
+        name: str = "nerite",
+        policy: Policy | None = None,
+        tracer: Tracer | None = None,
+        log: Log | None = None,
     ) -> None:
+        """tracer, log: of this process; the doors use them, and let clients change them."""
         self.name = name
+        self.tracer = tracer or Tracer()
+        self.log = log or Log()
         self.repository = repository
         self.policy = policy or Policy()
         self._loading = asyncio.Semaphore(self.policy.load_count)

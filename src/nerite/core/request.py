@@ -19,8 +19,12 @@ _NONE: Mapping[str, Parameter] = MappingProxyType({})
 class Trace(Protocol):
     """Takes note of what happens to a request that was chosen to be traced."""
 
-    def record(self, call: Any, model: str, version: int, answer: Any) -> None:
-        """A model has answered `call` for the last time."""
+    def answered(self, call: Any, model: str, version: int, answer: Any) -> None:
+        """A model has answered `call`, for the last time or not."""
+        ...
+
+    def child(self, request: Any) -> Any:
+        """The same request to another model, asked on behalf of the traced one."""
         ...
 
 

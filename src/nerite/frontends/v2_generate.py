@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from nerite.contract import TensorSpec
-from nerite.core.call import Answer, Call
+from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of
@@ -45,7 +45,11 @@ class GenerateDoor:
         self._submit(exchange, request, _Events(exchange, model_version))
 
     def _submit(self, exchange: Exchange, request: Request, reply: _Single | _Events) -> None:
-        call = self._server.submit(request, reply.deliver)
+        deliver: Deliver = reply.deliver
+        if self._server.tracer.active:
+            headers = exchange.head.headers
+            request, deliver = self._server.tracer.follow(request, deliver, "HTTP", headers)
+        call = self._server.submit(request, deliver)
         if exchange.open:
             exchange.on_disconnect = call.cancel
 

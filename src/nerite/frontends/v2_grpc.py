@@ -13,15 +13,18 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.request import Request
 from nerite.frontends import v2_proto
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_repository import index_entry
 from nerite.frontends.v2_response import Target
+from nerite.frontends.v2_settings import log_settings, trace_setting
 from nerite.frontends.v2_shared_memory import NO_CUDA
 from nerite.frontends.v2_statistics import statistics
 from nerite.frontends.v2_stream import InferStream, wants_status
 from nerite.server import Server
+from nerite.tracing.tracer import carrier_of
 
 _CODES = {
     Status.UNKNOWN: grpc.StatusCode.UNKNOWN,
@@ -134,9 +137,27 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
                 raise InferenceError(Status.UNSUPPORTED, text)
             asked, form = v2_proto.decode(request, self._regions)
             target = Target(model, form, form.places(self._regions))
+            if self._server.tracer.active:
+                asked = self._traced(asked, context)
             # A client that hangs up cancels this task, and with it the call.
             response = await self._server.infer(asked).one()
             return v2_proto.encode(asked, response, target)
+
+    def _traced(self, asked: Request, context: Context) -> Request:
+        headers = carrier_of(context.invocation_metadata())
+        request, trace = self._server.tracer.begin(asked, "GRPC", headers)
+        if trace is not None:
+            # grpc-stubs declare a callback's class where any callable is meant.
+            context.add_done_callback(lambda _: trace.sent())  # type: ignore[arg-type]
+        return request
+
+    async def TraceSetting(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            return trace_setting(self._server, request)
+
+    async def LogSettings(self, request: Any, context: Context) -> Any:
+        async with _answering(context):
+            return log_settings(self._server, request)
 
     async def SystemSharedMemoryStatus(self, request: Any, context: Context) -> Any:
         async with _answering(context):
@@ -169,7 +190,8 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def ModelStreamInfer(self, requests: Any, context: Context) -> AsyncIterator[Any]:
         with_status = wants_status(context.invocation_metadata())
-        stream = InferStream(self._server, self._regions, requests)
+        headers = carrier_of(context.invocation_metadata())
+        stream = InferStream(self._server, self._regions, requests, headers)
         async with contextlib.aclosing(stream.answers()) as answers:
             async for reply, error in answers:
                 if error is not None and with_status:

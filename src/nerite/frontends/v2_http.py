@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from nerite.core.call import Answer, Call
+from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
 from nerite.frontends.http1 import Exchange, Head
@@ -15,6 +15,7 @@ from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_repository import RepositoryDoor
 from nerite.frontends.v2_request import Templates, raw_request
 from nerite.frontends.v2_response import OutputForm, Target, encode
+from nerite.frontends.v2_settings import SettingsDoor
 from nerite.frontends.v2_shared_memory import SharedMemoryDoor
 from nerite.frontends.v2_statistics import statistics
 from nerite.repository.config import to_dict
@@ -37,6 +38,7 @@ class V2Http:
         self._shared_memory = SharedMemoryDoor(regions)
         self._repository = RepositoryDoor(server)
         self._generate = GenerateDoor(server)
+        self._settings = SettingsDoor(server)
 
     def __call__(self, exchange: Exchange) -> None:
         head = exchange.head
@@ -49,6 +51,9 @@ class V2Http:
 
     def _route(self, head: Head) -> Route:
         """What answers this method and path; kept with the head, which clients repeat."""
+        setting = self._settings.find(head.method, head.path)
+        if setting is not None:
+            return setting
         method, route = self._find(head.path)
         if route is None:
             return not_found
@@ -68,6 +73,8 @@ class V2Http:
                 return "POST", partial(self._generate.stream, name, "")
             case ["models", name, "versions", version, "generate_stream"]:
                 return "POST", partial(self._generate.stream, name, version)
+            case ["models", "stats"]:
+                return "GET", partial(self._statistics, "", "")
             case ["health", "live"]:
                 return "GET", self._live
             case ["health", "ready"]:
@@ -92,8 +99,6 @@ class V2Http:
                 return "POST", partial(self._repository.unload, name)
             case ["repository", _, "index"] | ["repository", _, "models", _, "load" | "unload"]:
                 return "POST", self._repository.named_repository
-            case ["models", "stats"]:
-                return "GET", partial(self._statistics, "", "")
             case ["models", name, "stats"]:
                 return "GET", partial(self._statistics, name, "")
             case ["models", name, "versions", version, "stats"]:
@@ -146,7 +151,10 @@ class V2Http:
         else:
             request, form = self._templates.decode(name, version, exchange.body, length)
         target = Target(model, form, form.places(self._regions))
-        deliver = partial(self._deliver, exchange, target)
+        deliver: Deliver = partial(self._deliver, exchange, target)
+        if self._server.tracer.active:
+            headers = exchange.head.headers
+            request, deliver = self._server.tracer.follow(request, deliver, "HTTP", headers)
         call = self._server.submit(request, deliver)
         if exchange.open:
             exchange.on_disconnect = call.cancel

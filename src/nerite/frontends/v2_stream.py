@@ -15,13 +15,14 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
-from nerite.core.call import Answer, Call
+from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError
 from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_response import Target
 from nerite.server import Server
+from nerite.tracing.tracer import Carrier
 
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
@@ -43,10 +44,18 @@ class _Turn:
 class InferStream:
     """Belongs to the server's loop; iterate `answers` to the end, or close it."""
 
-    def __init__(self, server: Server, regions: Regions, requests: AsyncIterator[Any]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        regions: Regions,
+        requests: AsyncIterator[Any],
+        headers: Carrier,
+    ) -> None:
+        """headers: what the stream was opened with."""
         self._server = server
         self._regions = regions
         self._requests = requests
+        self._headers = headers
         self._ready: deque[Any] = deque()
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -96,8 +105,12 @@ class InferStream:
         self._open.add(turn)
         if ordered:
             self._turns.append(turn)
+        request = turn.request
+        deliver: Deliver = partial(self._deliver, turn, ordered)
+        if self._server.tracer.active:
+            request, deliver = self._server.tracer.follow(request, deliver, "GRPC", self._headers)
         try:
-            call = self._server.submit(turn.request, partial(self._deliver, turn, ordered))
+            call = self._server.submit(request, deliver)
         except InferenceError as error:
             self._take(turn, ordered, error)
         else:

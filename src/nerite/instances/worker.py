@@ -166,6 +166,8 @@ class Worker:
         times = (call.input_ns, infer_ns)
         entry = wire.Entry(number, 0, *times, final, head, payload, call.taken_ns)
         self._outbox.put(entry)
+        if not final:
+            self._outbox.flush()  # the next may take its time
 
     def _read(self) -> None:
         decoder = wire.Decoder()
