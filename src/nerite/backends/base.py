@@ -59,6 +59,7 @@ class Backend(Protocol):
 
 _BACKENDS = {
     "diffusion": "nerite.backends.diffusion:DiffusionBackend",
+    "onnxruntime": "nerite.backends.onnx:OnnxBackend",
     "python": "nerite.backends.python.user_model:PythonBackend",
 }
 _GROUP = "nerite.backends"  # third parties' backends, as entry points

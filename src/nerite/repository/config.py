@@ -23,8 +23,13 @@ _INTEGERS = {
 }
 
 # What a backend's model file is called, to guess the backend where the config names none.
-_BACKEND_BY_FILE = {"model.py": "python", "model_index.json": "diffusion"}
-_DEFAULT_FILE = {"python": "model.py"}
+_BACKEND_BY_FILE = {
+    "model.py": "python",
+    "model_index.json": "diffusion",
+    "model.onnx": "onnxruntime",
+}
+_DEFAULT_FILE = {"python": "model.py", "onnxruntime": "model.onnx"}
+_PLATFORM = {"onnxruntime": "onnxruntime_onnx"}
 _SEQUENCE_IDLE_US = 1_000_000
 
 
@@ -112,6 +117,8 @@ def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) 
         config.backend = config.platform.split("_")[0]
     if not config.backend:
         config.backend = _guess_backend(folder, versions)
+    if not config.platform:
+        config.platform = _PLATFORM.get(config.backend, "")
     if not config.default_model_filename:
         config.default_model_filename = _DEFAULT_FILE.get(config.backend, "")
     _complete_instances(config)
@@ -156,7 +163,7 @@ def _guess_backend(folder: Path, versions: list[int]) -> str:
     for version in versions:
         for file, backend in _BACKEND_BY_FILE.items():
             version_folder = folder / str(version)
-            if (version_folder / file).is_file() or any(version_folder.glob(f"*/{file}")):
+            if (version_folder / file).exists() or any(version_folder.glob(f"*/{file}")):
                 return backend
     known = ", ".join(_BACKEND_BY_FILE)
     raise invalid(
