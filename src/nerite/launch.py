@@ -19,7 +19,8 @@ from nerite.core.errors import InferenceError
 from nerite.core.stats import Recording
 from nerite.frontends.app import App
 from nerite.frontends.http1 import Handler, Listener
-from nerite.frontends.metrics import Metrics
+from nerite.frontends.machine import Machine
+from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_grpc import open_grpc
 from nerite.frontends.v2_metadata import server_metadata
@@ -139,11 +140,12 @@ class Launch:
             grpc_server = self._open_grpc(server)
             await grpc_server.start()
             stack.push_async_callback(grpc_server.stop, 1.0)
+        metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
-            app = App(server, nerite.__version__, self._regions)
+            app = App(server, nerite.__version__, self._regions, metrics)
             await self._http(app, "HTTPService", options.http_address, options.http_port, stack)
-        if options.allow_metrics:
-            metrics, port = Metrics(server), options.metrics_port
+        if metrics is not None:
+            port = options.metrics_port
             await self._http(metrics, "Metrics Service", options.metrics_address, port, stack)
 
     def _open_grpc(self, server: Server) -> grpc.aio.Server:
@@ -203,6 +205,15 @@ def _tracer(options: Settings) -> Tracer:
         return Tracer(wanted, Spans(wanted))
     except (ImportError, ValueError) as error:
         raise StartError(f"--trace-config: {error}") from None
+
+
+def _metrics(server: Server, options: Settings) -> Metrics:
+    machine = Machine(
+        cpu=options.allow_cpu_metrics,
+        gpu=options.allow_gpu_metrics,
+        interval_seconds=options.metrics_interval_ms / 1000,
+    )
+    return Metrics(server, MetricsConfig.of(options.metrics_config), machine)
 
 
 def _recording(options: Settings) -> Recording:

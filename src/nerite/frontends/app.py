@@ -13,15 +13,18 @@ from nerite.server import Server
 class App:
     """/v2 is KServe's, /metrics Prometheus'."""
 
-    def __init__(self, server: Server, version: str, regions: Regions) -> None:
+    def __init__(
+        self, server: Server, version: str, regions: Regions, metrics: Metrics | None
+    ) -> None:
+        """metrics: None where they are not served."""
         self._v2 = V2Http(server, version, regions)
-        self._metrics = Metrics(server)
+        self._metrics = metrics
 
     def __call__(self, exchange: Exchange) -> None:
         path = exchange.head.path
         if path.startswith("/v2/") or path == "/v2":
             self._v2(exchange)
-        elif path == "/metrics":
+        elif path == "/metrics" and self._metrics is not None:
             self._metrics(exchange)
         else:
             not_found(exchange)
