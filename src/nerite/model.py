@@ -123,6 +123,8 @@ class Model:
             call.request.trace.answered(call, self.name, self.version, answer)
         if isinstance(answer, InferenceError) or answer.final:
             self.stats.count(call, answer)
+            if log.isEnabledFor(logging.DEBUG):
+                _tell(call, answer, self)
             self._open -= 1
             if self._closing and not self._open:
                 self._idle.set()
@@ -166,6 +168,27 @@ def _instances(entry: ModelEntry, version: int, *, strict_gpu: bool) -> list[Ins
             )
             instances.append(ProcessInstance(backend, spec))
     return instances
+
+
+def _tell(call: Call, answer: Answer, model: Model) -> None:
+    """One line for a finished request, with its id."""
+    said = answer.message if isinstance(answer, InferenceError) else "success"
+    label = call.request.label.strip()
+    total = (call.ended_ns - call.received_ns) / 1e6
+    fields = {
+        "request_id": call.request.id,
+        "model": model.name,
+        "version": model.version,
+        "duration_ms": round(total, 3),
+        "queue_ms": round(max(0, call.taken_ns - call.received_ns) / 1e6, 3),
+        "infer_ms": round(call.infer_ns / 1e6, 3),
+    }
+    log.debug(
+        "%s model '%s' version %d: %.3f ms (queue %.3f, infer %.3f): %s",
+        *(label, model.name, model.version),
+        *(total, fields["queue_ms"], fields["infer_ms"], said),
+        extra={"fields": fields},
+    )
 
 
 def _first_response_ms(config: ModelConfig) -> tuple[float, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import orjson
 
 from nerite.core.errors import InferenceError, Status
 from nerite.frontends.http1 import Exchange
+
+log = logging.getLogger(__name__)
 
 # Triton's map from error codes to HTTP; whatever is not here is a 400.
 _HTTP_STATUS = {
@@ -24,6 +27,7 @@ def answer_json(exchange: Exchange, document: Any, status: int = 200) -> None:
 
 
 def answer_error(exchange: Exchange, error: InferenceError) -> None:
+    log.debug("HTTP request failed: %s", error.message)
     answer_json(exchange, {"error": error.message}, http_status(error))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from nerite.frontends.answers import not_found
 from nerite.frontends.http1 import Exchange
 from nerite.frontends.metrics import Metrics
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_http import V2Http
 from nerite.server import Server
+
+log = logging.getLogger(__name__)
 
 
 class App:
@@ -22,6 +26,8 @@ class App:
 
     def __call__(self, exchange: Exchange) -> None:
         path = exchange.head.path
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("HTTP request: %s %s", exchange.head.method, path)
         if path.startswith("/v2/") or path == "/v2":
             self._v2(exchange)
         elif path == "/metrics" and self._metrics is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -25,6 +26,8 @@ from nerite.frontends.v2_statistics import statistics
 from nerite.frontends.v2_stream import InferStream, wants_status
 from nerite.server import Server
 from nerite.tracing.tracer import carrier_of
+
+log = logging.getLogger(__name__)
 
 _CODES = {
     Status.UNKNOWN: grpc.StatusCode.UNKNOWN,
@@ -244,4 +247,5 @@ def _overrides(parameters: Any) -> tuple[str | None, dict[str, bytes]]:
 
 
 async def _abort(context: Context, error: InferenceError) -> None:
+    log.debug("RPC failed: %s", error.message)
     await context.abort(_CODES[error.status], error.message)
