@@ -39,6 +39,7 @@ _LINES = {int(one): f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER = 5.0  # seconds to go on reading from a client that has been refused
 _HANDSHAKE = 10.0  # seconds for TLS
+_SWEEP = 1.0  # seconds between two looks at the clock
 _NEVER = math.inf
 
 
@@ -61,8 +62,6 @@ class Connection(asyncio.BufferedProtocol):
         self._congested: asyncio.Future[None] | None = None
         self._unsent = _NEVER
         self.deadline = _NEVER
-
-    # What asyncio calls.
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -125,7 +124,8 @@ class Connection(asyncio.BufferedProtocol):
             self._parsing = False
         if self._exchange is not None:
             if len(self._stage) >= self._listener.limits.head:
-                self._pause()  # a client that pipelines more than we care to keep
+                self._paused = True  # a client that pipelines more than we care to keep
+                self._transport.pause_reading()
         elif not self._begun and (len(self._stage) or self._head is not None):
             self._begin()
 
@@ -140,11 +140,13 @@ class Connection(asyncio.BufferedProtocol):
         if data is None:
             return False
         head = self._head = self._listener.head(data)
-        stage.take(len(data))
-        if head.chunked or len(stage) < head.length:
+        start = stage.at + len(data)
+        end = start + head.length
+        if head.chunked or end > stage.filled:
+            stage.take(len(data))
             return self._begin_body(head)
-        body = bytes(stage.view[stage.at : stage.at + head.length])
-        stage.take(head.length)
+        body = bytes(stage.view[start:end])
+        stage.take(end - stage.at)
         self._hand_over(body)
         return True
 
@@ -198,13 +200,19 @@ class Connection(asyncio.BufferedProtocol):
         self._exchange = None
         keep = head.keep_alive and not self._listener.closing
         length = sum(map(len, parts))
-        start = [_LINES[status], head.extra, headers, b"Content-Length: %d\r\n" % length]
+        start: list[Body] = [_LINES[status], head.extra, headers]
+        start.append(b"Content-Length: %d\r\n" % length)
         if not keep:
             start.append(b"Connection: close\r\n")
         elif head.old:
             start.append(b"Connection: keep-alive\r\n")
         start.append(b"\r\n")
-        self.write(start if head.method == "HEAD" else [*start, *parts])
+        if head.method != "HEAD":
+            start += parts
+        if length < _SMALL:
+            self._transport.write(b"".join(start))
+        else:
+            self.write(start)
         self._go_on(keep)
 
     def start(self, head: Head, status: int, headers: bytes) -> None:
@@ -240,15 +248,14 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(b"".join(small))
 
     def _go_on(self, keep: bool) -> None:
+        self._wait_idle()
         if not keep:
-            self._wait_idle()  # for the rest of the answer to be taken
             self._transport.close()
             return
-        self._wait_idle()
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        if len(self._stage):
+        if self._stage.filled:
             self._read()
 
     def _refuse(self, error: BadRequest) -> None:
@@ -271,8 +278,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.deadline = self._listener.now + _LINGER
-
-    # Time.
 
     def _begin(self) -> None:
         self._begun = True
@@ -298,10 +303,6 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
 
-    def _pause(self) -> None:
-        self._paused = True
-        self._transport.pause_reading()
-
     @property
     def idle(self) -> bool:
         return self._exchange is None and not self._begun
@@ -321,8 +322,7 @@ class Listener:
     def __init__(
         self, handler: Handler, limits: Limits | None = None, gate: Gate | None = None
     ) -> None:
-        self.handler = handler
-        self.limits = limits or Limits()
+        self.handler, self.limits = handler, limits or Limits()
         self.connections: set[Connection] = set()
         self.closing = False
         self.now = 0.0
@@ -373,10 +373,11 @@ class Listener:
             self._empty.set()
 
     async def _sweep(self) -> None:
-        """Once a second, close what is overdue: cheaper than a timer per request."""
+        """Now and then, close what is overdue: cheaper than a timer per request."""
         loop = asyncio.get_running_loop()
+        seconds = (self.limits.send_seconds or _SWEEP, self.limits.idle_seconds)
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(min(_SWEEP, *(one / 4 for one in seconds)))
             self.now = loop.time()
             for connection in [*self.connections, *self._refused]:
                 if connection.deadline < self.now:
@@ -389,9 +390,8 @@ class Listener:
             self._server.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for connection in list(self.connections):
-            if connection.idle:
-                connection.close()
+        for connection in [one for one in self.connections if one.idle]:
+            connection.close()
         self._empty.clear()
         if self.connections:
             with contextlib.suppress(TimeoutError):

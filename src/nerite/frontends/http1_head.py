@@ -78,7 +78,7 @@ class Head:
             raise BadRequest(HTTPStatus.BAD_REQUEST, f"not an HTTP request: {text}")
         self.method: str = parser.get_method().decode("ascii")
         self.old: bool = version == "1.0"
-        self.keep_alive: bool = parser.should_keep_alive()
+        self.keep_alive = self._persists()
         self._read_url()
         self._read_length()
         self._read_expectation()
@@ -94,6 +94,10 @@ class Head:
                 self._twice = key
             text = f"{self.headers[key]}, {text}"
         self.headers[key] = text
+
+    def _persists(self) -> bool:
+        options = [one.strip() for one in self.headers.get("connection", "").lower().split(",")]
+        return "close" not in options and (not self.old or "keep-alive" in options)
 
     def _read_url(self) -> None:
         try:

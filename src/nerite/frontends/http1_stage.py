@@ -42,7 +42,7 @@ class Stage:
         left = self.view[self.at : self.filled]
         data = bytearray(len(self._data) if self.at else 2 * len(self._data))
         data[: len(left)] = left
-        self._searched = max(0, self._searched - self.at)
+        self._searched -= self.at
         self.at, self.filled = 0, len(left)
         self._data, self.view = data, memoryview(data)
 
@@ -51,22 +51,26 @@ class Stage:
         self.at += count
         if self.at == self.filled:
             self.at = self.filled = 0
-        self._searched = 0
+        self._searched = self.at
 
     def clear(self) -> None:
-        self.take(len(self))
+        self.take(self.filled - self.at)
 
     def head(self, limit: int) -> bytes | None:
-        """The head of a request, once it is whole. Raises BadRequest for what cannot be one."""
-        self._skip_empty_lines()
-        start = max(self.at, self._searched)
-        end = self._data.find(b"\r\n\r\n", start, self.filled) + 4
-        if (end if end >= 4 else self.filled) - self.at > limit:
+        """The head of a request, once it is whole; of what is at least a byte.
+
+        Raises BadRequest for what cannot be one.
+        """
+        data = self._data
+        if data[self.at] == _CR:
+            self._skip_empty_lines()
+        end = data.find(b"\r\n\r\n", self._searched, self.filled) + 4
+        if 4 <= end <= self.at + limit:
+            return bytes(self.view[self.at : end])
+        if end >= 4 or len(self) > limit:
             text = f"the request's head is longer than {limit} bytes"
             raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
-        if end >= 4:
-            return bytes(self.view[self.at : end])
-        if self._data.find(b"\n\n", start, self.filled) >= 0:
+        if data.find(b"\n\n", self._searched, self.filled) >= 0:
             raise BadRequest(HTTPStatus.BAD_REQUEST, "a head's lines end with CR and LF")
         self._searched = max(self.at, self.filled - 3)
         return None
