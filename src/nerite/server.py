@@ -8,6 +8,8 @@ import enum
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 from nerite.core.call import Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
@@ -56,24 +58,34 @@ class Server:
 
     def __init__(
         self,
-        repository: Repository,
+        models: Repository | str | Path,
         *,
         name: str = "nerite",
         policy: Policy | None = None,
         tracer: Tracer | None = None,
         log: Log | None = None,
     ) -> None:
-        """tracer, log: of this process; the doors use them, and let clients change them."""
+        """models: a folder of models, or a Repository of several.
+
+        tracer, log: of this process; the doors use them, and let clients change them.
+        """
         self.name = name
         self.tracer = tracer or Tracer()
         self.log = log or Log()
-        self.repository = repository
+        self.repository = models if isinstance(models, Repository) else Repository([Path(models)])
         self.policy = policy or Policy()
         self._loading = asyncio.Semaphore(self.policy.load_count)
         self._models: dict[str, Versions] = {}
         self._started = False
         self._exiting = False
         self._polling: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def start(self) -> None:
         """Load what start-up loads. What fails is told by `states`; only a missing repository

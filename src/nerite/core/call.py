@@ -120,6 +120,15 @@ class Call:
             self.fail(InferenceError(Status.INTERNAL, "the model dropped the request unanswered"))
 
 
+def one_of(answers: list[Response]) -> Response:
+    """The only full answer of a call that has ended, else its empty end."""
+    full = [response for response in answers if response.outputs]
+    if len(full) > 1:
+        text = f"expected one response, got {len(full)}"
+        raise InferenceError(Status.INTERNAL, text)
+    return full[0] if full else answers[-1]
+
+
 class Responses:
     """The answers to one call, for whoever awaits them: iterate, or take `.one()`.
 
@@ -178,12 +187,7 @@ class Responses:
 
     async def one(self) -> Response:
         """The only answer; an INTERNAL error when there are several or none."""
-        answers = [response async for response in self if response.outputs or response.final]
-        full = [response for response in answers if response.outputs]
-        if len(full) > 1:
-            text = f"expected one response, got {len(full)}"
-            raise InferenceError(Status.INTERNAL, text)
-        return full[0] if full else answers[-1]
+        return one_of([one async for one in self if one.outputs or one.final])
 
     def close(self) -> None:
         """Nobody reads further: an unfinished call is cancelled."""

@@ -1,0 +1,117 @@
+"""SyncServer: a Server for code without a loop. The same methods, blocking, through a portal."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from nerite.core.call import Answer, Call, one_of
+from nerite.core.errors import InferenceError
+from nerite.core.request import Request, Response
+from nerite.repository.repository import Repository
+from nerite.server import Policy, Server
+from nerite.versions import ModelState
+
+T = TypeVar("T")
+
+
+class SyncResponses:
+    """The answers to one call: iterate, or take `.one()`. Raises the call's InferenceError."""
+
+    def __init__(self, server: SyncServer, request: Request) -> None:
+        self._loop = server.loop
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._done = False
+
+        async def submit() -> Call:
+            return server.server.submit(request, lambda _, answer: self._answers.put(answer))
+
+        self._call = server.run(submit())
+
+    def __iter__(self) -> Iterator[Response]:
+        return self
+
+    def __next__(self) -> Response:
+        if self._done:
+            raise StopIteration
+        answer = self._answers.get()
+        if isinstance(answer, InferenceError):
+            self._done = True
+            raise answer
+        self._done = answer.final
+        return answer
+
+    def one(self) -> Response:
+        """The only answer; an INTERNAL error when there are several or none."""
+        return one_of([response for response in self if response.outputs or response.final])
+
+    def close(self) -> None:
+        """Nobody reads further: an unfinished call is cancelled."""
+        self._done = True
+        self._loop.call_soon_threadsafe(self._call.cancel)
+
+
+class SyncServer:
+    """Loads models on entering, from any thread; `infer` may be called from many."""
+
+    def __init__(
+        self, models: Repository | str | Path, *, name: str = "nerite", policy: Policy | None = None
+    ) -> None:
+        self._arguments = {"name": name, "policy": policy}
+        self._models = models
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="nerite", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+
+        async def start() -> Server:
+            server = Server(self._models, **self._arguments)  # type: ignore[arg-type]
+            await server.start()
+            return server
+
+        try:
+            self.server = self.run(start())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self.server.close())
+        self._end()
+
+    def _end(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something on the server's loop, from another thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    @property
+    def ready(self) -> bool:
+        return self.server.ready
+
+    def infer(self, request: Request) -> SyncResponses:
+        """Ask a model. Raises InferenceError when the model or the request is wrong."""
+        return SyncResponses(self, request)
+
+    def load(
+        self, name: str, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """As Server.load."""
+        self.run(self.server.load(name, config, files))
+
+    def unload(self, name: str) -> None:
+        """As Server.unload."""
+        self.run(self.server.unload(name))
+
+    def index(self, *, ready: bool = False) -> list[ModelState]:
+        """As Server.index."""
+        return self.run(self.server.index(ready=ready))
