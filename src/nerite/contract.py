@@ -5,6 +5,7 @@ The texts are Triton's, which clients and tests compare; what follows a Triton s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nerite.core.errors import InferenceError, invalid
@@ -84,8 +85,8 @@ class Contract:
         )
         raise invalid(
             f"{request.label}expected {wanted} but got {len(got)} inputs for model "
-            f"'{self._model}'. Got input(s) [{','.join(map(repr, got))}], but missing required "
-            f"input(s) [{','.join(map(repr, missing))}]. Please provide all required input(s)."
+            f"'{self._model}'. Got input(s) [{_quoted(got)}], but missing required "
+            f"input(s) [{_quoted(missing)}]. Please provide all required input(s)."
         )
 
     def _unknown(self, name: str) -> InferenceError:
@@ -147,3 +148,8 @@ def _dims(shape: tuple[int, ...]) -> str:
 
 def _names(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    """As Triton writes them: what is in a name is not escaped."""
+    return ",".join(f"'{name}'" for name in names)
