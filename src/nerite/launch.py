@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
@@ -17,8 +17,9 @@ import nerite
 from nerite import painter, settings, telemetry
 from nerite.core.errors import InferenceError
 from nerite.core.stats import Recording
+from nerite.frontends import ports
 from nerite.frontends.app import App
-from nerite.frontends.http1 import Handler, Listener
+from nerite.frontends.http1 import Handler
 from nerite.frontends.machine import Machine
 from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
@@ -33,6 +34,7 @@ from nerite.tracing.tracer import Tracer
 from nerite.versions import ModelState
 
 log = logging.getLogger("nerite.launch")
+T = TypeVar("T")
 
 
 class StartError(Exception):
@@ -79,6 +81,7 @@ class Launch:
         self._stop = asyncio.Event()
         self._services: list[str] = []
         self._regions = Regions(allowed=options.allow_client_shm)
+        self._keys = _read(lambda: ports.read_keys(options))
 
     async def serve(self) -> None:
         """Start, serve, drain. Raises StartError."""
@@ -142,7 +145,8 @@ class Launch:
             stack.push_async_callback(grpc_server.stop, 1.0)
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
-            app = App(server, nerite.__version__, self._regions, metrics)
+            limit = options.http_max_input_size
+            app = App(server, nerite.__version__, self._regions, metrics, limit)
             await self._http(app, "HTTPService", options.http_address, options.http_port, stack)
         if metrics is not None:
             port = options.metrics_port
@@ -150,8 +154,9 @@ class Launch:
 
     def _open_grpc(self, server: Server) -> grpc.aio.Server:
         address, port = self._options.grpc_address, self._options.grpc_port
+        wanted = _read(lambda: ports.grpc_port(self._options, self._keys))
         try:
-            listener, port = open_grpc(server, nerite.__version__, self._regions, address, port)
+            listener, port = open_grpc(server, nerite.__version__, self._regions, wanted)
         except OSError:
             raise StartError(_taken("GRPC", address, port)) from None
         self._services.append(f"Started GRPCInferenceService at {address}:{port}")
@@ -165,14 +170,15 @@ class Launch:
         port: int,
         stack: contextlib.AsyncExitStack,
     ) -> None:
+        options = self._options
+        tls = _read(lambda: ports.http_tls(options))
         try:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            sock = socket.create_server((address, port), family=family, backlog=2048)
+            sock = ports.bind(address, port, shared=options.reuse_http_port)
         except OSError:
             raise StartError(_taken(name.removesuffix("Service").strip(), address, port)) from None
-        listener = Listener(handler)
+        listener = ports.http_listener(handler, options, self._keys, address)
         port = sock.getsockname()[1]
-        await listener.start(sock)
+        await listener.start(sock, tls)
         self._services.append(f"Started {name} at {address}:{port}")
         stack.push_async_callback(listener.close, 1.0)
 
@@ -223,6 +229,14 @@ def _recording(options: Settings) -> Recording:
         histograms=wanted.get("histogram_latencies") == "true",
         summaries=wanted.get("summary_latencies") == "true",
     )
+
+
+def _read(files: Callable[[], T]) -> T:
+    """What was made of files that the user named. Raises StartError."""
+    try:
+        return files()
+    except (OSError, ValueError) as error:
+        raise StartError(str(error)) from None
 
 
 def _policy(options: Settings) -> Policy:

@@ -18,10 +18,15 @@ class App:
     """/v2 is KServe's, /metrics Prometheus'."""
 
     def __init__(
-        self, server: Server, version: str, regions: Regions, metrics: Metrics | None
+        self,
+        server: Server,
+        version: str,
+        regions: Regions,
+        metrics: Metrics | None,
+        input_limit: int = 1 << 26,
     ) -> None:
-        """metrics: None where they are not served."""
-        self._v2 = V2Http(server, version, regions)
+        """metrics: None where they are not served. input_limit: bytes of a request's JSON."""
+        self._v2 = V2Http(server, version, regions, input_limit)
         self._metrics = metrics
 
     def __call__(self, exchange: Exchange) -> None:

@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2_grpc
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.frontends import v2_proto
+from nerite.frontends.ports import GrpcPort
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_repository import index_entry
@@ -39,31 +40,31 @@ _CODES = {
     Status.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
     Status.CANCELLED: grpc.StatusCode.CANCELLED,
 }
-_INT32_MAX = 2**31 - 1
-_OPTIONS = (
-    ("grpc.max_send_message_length", _INT32_MAX),
-    ("grpc.max_receive_message_length", _INT32_MAX),
-    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
-)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def open_grpc(
-    server: Server, version: str, regions: Regions, address: str, port: int
+    server: Server, version: str, regions: Regions, port: GrpcPort
 ) -> tuple[grpc.aio.Server, int]:
     """A bound, not yet started gRPC server and its port; OSError when the port is taken."""
-    listener = grpc.aio.server(options=_OPTIONS)
+    listener = grpc.aio.server(
+        options=port.options, interceptors=port.interceptors, compression=port.compression
+    )
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
         V2Grpc(server, version, regions), listener
     )
     health_pb2_grpc.add_HealthServicer_to_server(_Health(server), listener)
-    host = f"[{address}]" if ":" in address else address
+    host = f"[{port.address}]" if ":" in port.address else port.address
+    address = f"{host}:{port.port}"
     try:
-        bound = listener.add_insecure_port(f"{host}:{port}")
+        if port.credentials is None:
+            bound = listener.add_insecure_port(address)
+        else:
+            bound = listener.add_secure_port(address, port.credentials)
     except RuntimeError as error:
         raise OSError(str(error)) from None
     if not bound:
-        raise OSError(f"cannot bind {host}:{port}")
+        raise OSError(f"cannot bind {address}")
     return listener, bound
 
 

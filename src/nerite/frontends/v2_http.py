@@ -8,6 +8,7 @@ from functools import partial
 from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
+from nerite.frontends.compression import compress, decompress
 from nerite.frontends.http1 import Exchange, Head
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_generate import GenerateDoor
@@ -29,7 +30,11 @@ Route = Callable[[Exchange], None]
 class V2Http:
     """Answers everything below /v2. Belongs to the server's loop."""
 
-    def __init__(self, server: Server, version: str, regions: Regions) -> None:
+    def __init__(
+        self, server: Server, version: str, regions: Regions, input_limit: int = 1 << 26
+    ) -> None:
+        """input_limit: bytes of JSON, of a raw request, and of a decompressed one."""
+        self._input_limit = input_limit
         self._server = server
         self._version = version
         self._regions = regions
@@ -45,6 +50,8 @@ class V2Http:
         if head.route is None:
             head.route = self._route(head)
         try:
+            if len(exchange.body) > self._input_limit:
+                _check_size(exchange, self._input_limit)
             head.route(exchange)
         except InferenceError as error:
             answer_error(exchange, error)
@@ -145,6 +152,8 @@ class V2Http:
         if model.config.model_transaction_policy.decoupled:
             text = "HTTP end point doesn't support models with decoupled transaction policy"
             raise InferenceError(Status.UNSUPPORTED, text)
+        if "content-encoding" in exchange.head.headers:
+            exchange.body = decompress(exchange.head, exchange.body, self._input_limit)
         length = _header_length(exchange)
         if length == 0:
             request, form = raw_request(model, version, exchange.body), self._raw_form
@@ -170,7 +179,32 @@ class V2Http:
         except InferenceError as error:
             answer_error(exchange, error)
             return
-        exchange.respond(200, JSON if length is None else _OCTETS % length, parts)
+        headers = JSON if length is None else _OCTETS % length
+        if "accept-encoding" in exchange.head.headers:
+            encoding, packed = compress(exchange.head, parts)
+            exchange.respond(200, headers + encoding, packed)
+        else:
+            exchange.respond(200, headers, parts)
+
+
+def _check_size(exchange: Exchange, limit: int) -> None:
+    """Of what is larger than `limit`, the tensors behind an inference's JSON may be."""
+    size, length = len(exchange.body), None
+    if exchange.head.path.endswith("/infer"):
+        if exchange.head.headers.get("content-encoding", "identity") != "identity":
+            return  # its decompressed size counts
+        length = _header_length(exchange)
+    hint = f"of {limit} bytes. Use --http-max-input-size to increase the limit."
+    if length == 0:
+        raise invalid(
+            f"Raw input has a byte_size ({size} bytes) that exceeds the maximum allowed value "
+            f"{hint}"
+        )
+    if length is None or length > limit:
+        raise invalid(
+            f"request JSON size of {length or size} bytes exceeds the maximum allowed input size "
+            f"{hint}"
+        )
 
 
 def _header_length(exchange: Exchange) -> int | None:

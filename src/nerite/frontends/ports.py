@@ -1,0 +1,120 @@
+"""Ports as the settings want them: sockets, limits, TLS, and who is let in."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from nerite.frontends.access import ApiKeys, grpc_access, http_access
+from nerite.frontends.guard import GrpcGuard, HttpGuard
+from nerite.frontends.http1 import Handler, Limits, Listener
+from nerite.settings import Settings
+
+_INT32_MAX = 2**31 - 1
+# What gRPC's C core makes of these levels for a client that accepts every algorithm.
+_COMPRESSION = {
+    "none": grpc.Compression.NoCompression,
+    "low": grpc.Compression.Gzip,
+    "medium": grpc.Compression.Deflate,
+    "high": grpc.Compression.Deflate,
+}
+
+
+def read_keys(settings: Settings) -> ApiKeys | None:
+    """The API keys, if any are asked for. Raises ValueError and OSError."""
+    return ApiKeys.read(settings.api_key_file) if settings.api_key_file else None
+
+
+def bind(address: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; OSError when the port is taken. `shared`: by servers that all say so."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, backlog=2048, reuse_port=shared)
+
+
+def http_listener(
+    handler: Handler, settings: Settings, keys: ApiKeys | None, address: str
+) -> Listener:
+    limits = Limits(
+        send_seconds=settings.http_request_timeout, connections=settings.http_max_connections
+    )
+    return Listener(handler, limits, HttpGuard(http_access(settings, keys, address)))
+
+
+def http_tls(settings: Settings) -> ssl.SSLContext | None:
+    """For HTTPS, if it is asked for. Raises ValueError."""
+    if not settings.https_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.https_cert, settings.https_key)
+    except OSError as error:  # ssl.SSLError is one
+        files = f"{settings.https_cert} and {settings.https_key}"
+        raise ValueError(f"cannot use {files} for HTTPS: {error}") from None
+    return context
+
+
+@dataclass(frozen=True)
+class GrpcPort:
+    """Where and how the gRPC server listens; credentials: None without TLS."""
+
+    address: str
+    port: int
+    options: Sequence[tuple[str, int]]
+    credentials: Any = None
+    compression: Any = None
+    interceptors: Sequence[Any] = ()
+
+
+def grpc_port(settings: Settings, keys: ApiKeys | None) -> GrpcPort:
+    """Raises ValueError and OSError for files that cannot be used."""
+    access = grpc_access(settings, keys)
+    return GrpcPort(
+        settings.grpc_address,
+        settings.grpc_port,
+        _options(settings),
+        _credentials(settings),
+        _COMPRESSION[settings.grpc_infer_response_compression_level],
+        [GrpcGuard(access)] if access.keys is not None or access.restricted else [],
+    )
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    options = [
+        ("grpc.max_send_message_length", _INT32_MAX),
+        ("grpc.max_receive_message_length", _INT32_MAX),
+        # Without it a port in use would be an error nobody hears of: a second listener.
+        ("grpc.so_reuseport", int(settings.reuse_grpc_port)),
+        ("grpc.keepalive_time_ms", settings.grpc_keepalive_time),
+        ("grpc.keepalive_timeout_ms", settings.grpc_keepalive_timeout),
+        ("grpc.keepalive_permit_without_calls", int(settings.grpc_keepalive_permit_without_calls)),
+        ("grpc.http2.max_pings_without_data", settings.grpc_http2_max_pings_without_data),
+        (
+            "grpc.http2.min_ping_interval_without_data_ms",
+            settings.grpc_http2_min_recv_ping_interval_without_data,
+        ),
+        ("grpc.http2.max_ping_strikes", settings.grpc_http2_max_ping_strikes),
+    ]
+    if settings.grpc_max_connection_age:
+        options.append(("grpc.max_connection_age_ms", settings.grpc_max_connection_age))
+    if settings.grpc_max_connection_age_grace:
+        grace = settings.grpc_max_connection_age_grace
+        options.append(("grpc.max_connection_age_grace_ms", grace))
+    return options
+
+
+def _credentials(settings: Settings) -> Any:
+    if not (settings.grpc_use_ssl or settings.grpc_use_ssl_mutual):
+        return None
+    key = Path(settings.grpc_server_key).read_bytes()
+    certificate = Path(settings.grpc_server_cert).read_bytes()
+    mutual = settings.grpc_use_ssl_mutual
+    root = Path(settings.grpc_root_cert).read_bytes() if mutual else None
+    return grpc.ssl_server_credentials([(key, certificate)], root, mutual)
