@@ -42,7 +42,7 @@ class StartError(Exception):
 
 
 # What the scripts and containers that say `tritonserver` count on.
-_TRITON = {"host": "0.0.0.0", "id": "triton"}
+_TRITON = {"host": "0.0.0.0"}
 
 
 def main(argv: Sequence[str], program: str = "nerite serve") -> int:

@@ -60,7 +60,7 @@ class Server:
         self,
         models: Repository | str | Path,
         *,
-        name: str = "nerite",
+        name: str = "triton",
         policy: Policy | None = None,
         tracer: Tracer | None = None,
         log: Log | None = None,

@@ -59,7 +59,7 @@ class SyncServer:
     """Loads models on entering, from any thread; `infer` may be called from many."""
 
     def __init__(
-        self, models: Repository | str | Path, *, name: str = "nerite", policy: Policy | None = None
+        self, models: Repository | str | Path, *, name: str = "triton", policy: Policy | None = None
     ) -> None:
         self._arguments = {"name": name, "policy": policy}
         self._models = models

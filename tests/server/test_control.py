@@ -256,12 +256,13 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "files", "expected"),
     [
-        (None, {"1/model.py": b""}, "requires a model config"),
-        ("{", {}, "config override is not JSON"),
+        (None, {"1/model.py": b""}, "'config' must be specified for model file override"),
+        ("{", {}, "Invalid config override"),
         ('{"nonsense": 1}', {}, "nonsense"),
         ("{}", {"../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"/tmp/escape.py": b""}, "leaves the model's folder"),
         ("{}", {"1/../../escape.py": b""}, "leaves the model's folder"),
+        ("{}", {"A" * 256: b""}, "failed to poll from model repository: File name too long"),
     ],
 )
 async def test_bad_overrides(

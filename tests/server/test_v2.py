@@ -43,7 +43,7 @@ def test_health_and_metadata(client: Any, door: Any) -> None:
     assert client.is_model_ready("add_sub")
     assert client.is_model_ready("add_sub", "1")
     extra = {"as_json": True} if door is tritonclient.grpc else {}
-    assert client.get_server_metadata(**extra)["name"] == "nerite"
+    assert client.get_server_metadata(**extra)["name"] == "triton"
     metadata = client.get_model_metadata("add_sub_batch", **extra)
     assert metadata["versions"] == ["1"]
     shape = [int(dim) for dim in metadata["inputs"][0]["shape"]]

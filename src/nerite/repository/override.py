@@ -22,17 +22,14 @@ def override(
     Raises InferenceError: bad JSON, files without a config, a path that leaves the folder.
     """
     if config is None:
-        raise invalid(
-            f"failed to load '{name}', override model directory requires a model config: send "
-            "the parameter 'config' with the 'file:' parameters"
-        )
+        reason = "Load parameter 'config' must be specified for model file override"
+        raise _unpolled(name, f": {reason}")
     if found is None and not files:
-        text = f"failed to load '{name}', failed to poll from model repository"
-        raise InferenceError(Status.INTERNAL, text)
+        raise _unpolled(name)
     try:
         entry = ModelEntry(name, Path(), configs.from_dict(json.loads(config)))
     except (json.JSONDecodeError, TypeError) as error:
-        raise invalid(f"failed to load '{name}', config override is not JSON: {error}") from None
+        raise invalid(f"failed to load '{name}', Invalid config override: {error}") from None
     if found is not None:
         entry = replace(entry, folder=found.folder)
     try:
@@ -44,6 +41,9 @@ def override(
     except InferenceError:
         entry.give_back()
         raise
+    except OSError as error:
+        entry.give_back()
+        raise _unpolled(name, f": {error.strerror}") from None
     return entry
 
 
@@ -52,8 +52,11 @@ def _write(name: str, folder: Path, files: Mapping[str, bytes]) -> None:
     for path, content in files.items():
         target = (root / path).resolve()
         if not target.is_relative_to(root) or target == root:
-            raise invalid(
-                f"failed to load '{name}', file override '{path}' leaves the model's folder"
-            )
+            raise _unpolled(name, f": file override '{path}' leaves the model's folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+
+
+def _unpolled(name: str, reason: str = "") -> InferenceError:
+    text = f"failed to load '{name}', failed to poll from model repository{reason}"
+    return InferenceError(Status.INTERNAL, text)

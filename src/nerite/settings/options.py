@@ -70,7 +70,7 @@ class Settings:
     notices: what the user should be told of the values given, one sentence each.
     """
 
-    id: str = _option("nerite", kinds.TEXT, "the server's name in its metadata")
+    id: str = _option("triton", kinds.TEXT, "the server's name in its metadata")
     host: str = _option(
         LOCAL,
         kinds.TEXT,
