@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from nerite.core.errors import InferenceError, Status
+from nerite.frontends.compression import UnsupportedEncoding
 from nerite.frontends.http1 import Exchange
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ def answer_json(exchange: Exchange, document: Any, status: int = 200) -> None:
 
 def answer_error(exchange: Exchange, error: InferenceError) -> None:
     log.debug("HTTP request failed: %s", error.message)
-    answer_json(exchange, {"error": error.message}, http_status(error))
+    headers = JSON + error.headers if isinstance(error, UnsupportedEncoding) else JSON
+    exchange.respond(http_status(error), headers, [orjson.dumps({"error": error.message})])
 
 
 def http_status(error: InferenceError) -> int:
