@@ -257,6 +257,15 @@ class Server:
             raise _unknown(f"'{name}' version {number} is not found")
         raise not_ready(name, number)
 
+    def model_ready(self, name: str, version: str = "") -> bool:
+        """Whether a model, or one version of it, takes requests. InferenceError for unknown ones."""
+        versions = self._models.get(name)
+        number = _version(version) if version else None
+        if versions is None or (number is not None and number not in versions.states):
+            return self.find(name, version).ready
+        model = versions.find(number)
+        return model is not None and model.ready
+
     def _known(self) -> str:
         names = ", ".join(f"'{name}'" for name in sorted(self._models))
         return f". The server has {names}." if names else ". The server has no models."

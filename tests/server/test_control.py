@@ -292,3 +292,16 @@ async def test_retries(start: Start, tmp_path: Path) -> None:
     async with start(mode=ControlMode.EXPLICIT, retries=1) as server:
         await server.load("m")
         assert await ask(server) == 1
+
+
+async def test_readiness_of_a_model(start: Start, tmp_path: Path) -> None:
+    add_model(tmp_path, "m", CONFIG, adds(1))
+    async with start(mode=ControlMode.EXPLICIT, startup=("m",)) as server:
+        assert server.model_ready("m")
+        assert server.model_ready("m", "1")
+        await server.unload("m")
+        assert not server.model_ready("m")
+        assert not server.model_ready("m", "1")
+        for name, version in (("n", ""), ("m", "7")):
+            with pytest.raises(InferenceError, match="is not found"):
+                server.model_ready(name, version)

@@ -84,12 +84,7 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def ModelReady(self, request: Any, context: Context) -> Any:
         async with _answering(context):
-            try:
-                ready = self._server.find(request.name, request.version).ready
-            except InferenceError as error:
-                if error.status is not Status.UNAVAILABLE:
-                    raise
-                ready = False
+            ready = self._server.model_ready(request.name, request.version)
             return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:

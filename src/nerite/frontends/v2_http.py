@@ -136,12 +136,7 @@ class V2Http:
         answer_json(exchange, statistics(self._server, name, version))
 
     def _model_ready(self, name: str, version: str, exchange: Exchange) -> None:
-        try:
-            ready = self._server.find(name, version).ready
-        except InferenceError as error:
-            if error.status is not Status.UNAVAILABLE:
-                raise
-            ready = False
+        ready = self._server.model_ready(name, version)
         if ready:
             exchange.respond(200)
         else:
