@@ -258,7 +258,7 @@ class Server:
         raise not_ready(name, number)
 
     def model_ready(self, name: str, version: str = "") -> bool:
-        """Whether a model, or one version of it, takes requests. InferenceError for unknown ones."""
+        """Whether a model, or one version of it, is ready. InferenceError for unknown ones."""
         versions = self._models.get(name)
         number = _version(version) if version else None
         if versions is None or (number is not None and number not in versions.states):
