@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -56,6 +57,7 @@ def main(argv: Sequence[str], program: str = "nerite serve") -> int:
         if not (ours or options.model_repository):
             text = "creating server: Invalid argument - --model-repository must be specified"
             raise StartError(text)
+        _allow_files()
         _run(Launch(options, process_log))
     except StartError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -231,6 +233,13 @@ def _recording(options: Settings) -> Recording:
     )
 
 
+def _allow_files() -> None:
+    """As many open files as the system lets this process have: a connection is one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _read(files: Callable[[], T]) -> T:
     """What was made of files that the user named. Raises StartError."""
     try:
@@ -245,6 +254,7 @@ def _policy(options: Settings) -> Policy:
         startup=tuple(options.load_model),
         poll_seconds=options.repository_poll_secs,
         retries=options.model_load_retry_count,
+        file_overrides=options.allow_model_overrides or bool(options.api_key_file),
         strict_readiness=options.strict_readiness,
         strict_gpu=options.strict_gpu,
         load_count=options.model_load_thread_count,

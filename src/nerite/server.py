@@ -23,6 +23,10 @@ from nerite.tracing.tracer import Tracer
 from nerite.versions import UNLOADED, ModelState, Versions
 
 log = logging.getLogger(__name__)
+_NO_FILES = (
+    "a load request with files runs their code on the server, which was not started with "
+    "'--allow-model-overrides', nor with an '--api-key-file' that says who may"
+)
 
 
 class ControlMode(enum.Enum):
@@ -40,7 +44,8 @@ class Policy:
 
     startup: in EXPLICIT mode, the models to load at start-up, "*" for all. poll_seconds: between
     two looks at the repository in POLL mode. load_count: models that load at once. retries: of a
-    load that failed. recording: what the models' statistics keep beyond counts.
+    load that failed. recording: what the models' statistics keep beyond counts. file_overrides:
+    whether a load may bring files of its own, which is to run whatever code they hold.
     """
 
     mode: ControlMode = ControlMode.NONE
@@ -51,6 +56,7 @@ class Policy:
     load_count: int = 4
     retries: int = 0
     recording: Recording = COUNTS_ONLY
+    file_overrides: bool = True
 
 
 class Server:
@@ -163,6 +169,8 @@ class Server:
         """
         self._check_control()
         _check_name(name)
+        if files and not self.policy.file_overrides:
+            raise InferenceError(Status.UNSUPPORTED, _NO_FILES)
         found = await asyncio.to_thread(self.repository.find, name)
         if config is not None or files:
             entry = await asyncio.to_thread(override, name, found, config, files or {})
