@@ -5,6 +5,7 @@ A key that is an input's name becomes that tensor, any other a request parameter
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of
 from nerite.frontends.answers import answer_error, answer_json, http_status
-from nerite.frontends.http1 import Exchange
+from nerite.frontends.http1 import Body, Exchange
 from nerite.frontends.v2_request import json_document, json_tensor, scalar_parameter
 from nerite.server import Server
 
@@ -56,12 +57,25 @@ class GenerateDoor:
     def _request(self, name: str, version: str, exchange: Exchange) -> tuple[Request, str]:
         model = self._server.find(name, version)
         document = json_document(exchange.body)
+        _refuse_twins(exchange.body, model.contract.inputs)
         inputs: dict[str, Tensor] = {}
         parameters: dict[str, Parameter] = {}
         _sort(document, model.contract.inputs, inputs, parameters)
         id = parameters.pop("id", "")
         request = Request(name, inputs, version, str(id), parameters=parameters)
         return request, str(model.version)
+
+
+def _refuse_twins(body: Body, specs: Mapping[str, TensorSpec]) -> None:
+    """A parser keeps the last of two equal keys; Triton takes them for the same input twice."""
+    names = [name for name, _ in json.loads(bytes(body), object_pairs_hook=_Pairs)]
+    for index, name in enumerate(names):
+        if name in specs and name in names[:index]:
+            raise invalid(f"input '{name}' already exists in request")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it was written."""
 
 
 def _sort(
@@ -75,7 +89,11 @@ def _sort(
         if key == "parameters" and key not in specs:
             if not isinstance(value, dict):
                 raise invalid("Expected JSON object for keyword: 'parameters'")
-            _sort(value, specs, inputs, parameters)
+            try:
+                _sort(value, specs, inputs, parameters)
+            except InferenceError as error:
+                text = f"Converting keyword: 'parameters': {error.message}"
+                raise InferenceError(error.status, text) from None
         elif key in specs:
             inputs[key] = _tensor(specs[key], value)
         else:
