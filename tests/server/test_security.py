@@ -1,0 +1,224 @@
+"""Keys, restrictions and limits of a real server, through NVIDIA's unmodified clients."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.utils import InferenceServerException
+
+from .conftest import ADD_SUB, ADD_SUB_CODE, Serve, Serving, add_model
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    add_model(tmp_path / "models", "add_sub", ADD_SUB, ADD_SUB_CODE)
+    return tmp_path / "models"
+
+
+def clients(serving: Serving) -> list[Any]:
+    return [
+        tritonclient.http.InferenceServerClient(serving.http),
+        tritonclient.grpc.InferenceServerClient(serving.grpc),
+    ]
+
+
+def infer(client: Any, **headers: str) -> None:
+    door = tritonclient.http if "http" in type(client).__module__ else tritonclient.grpc
+    inputs = [door.InferInput(f"INPUT{index}", [4], "FP32") for index in (0, 1)]
+    for one in inputs:
+        one.set_data_from_numpy(np.ones(4, np.float32))
+    result = client.infer("add_sub", inputs, headers=headers or None)
+    np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), [2, 2, 2, 2])
+
+
+def test_api_keys(serve: Serve, repository: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("# the team's\nsesame\n")
+    serving = serve(f"--model-repository={repository}", f"--api-key-file={keys}")
+    for client in clients(serving):
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("add_sub")
+        infer(client, authorization="Bearer sesame")
+        infer(client, **{"x-api-key": "sesame"})
+        with pytest.raises(InferenceServerException, match="asks for an API key") as caught:
+            infer(client)
+        assert caught.value.status() in ("401", "StatusCode.UNAUTHENTICATED")
+        with pytest.raises(InferenceServerException, match="not one of this server's"):
+            infer(client, authorization="Bearer simsalabim")
+        with pytest.raises(InferenceServerException):
+            client.get_server_metadata()
+    with grpc.insecure_channel(serving.grpc) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert check.status == health_pb2.HealthCheckResponse.SERVING
+    assert status(serving.metrics, "/metrics") == 401
+    assert status(serving.metrics, "/metrics", Authorization="Bearer sesame") == 200
+
+
+def test_api_keys_and_streams(serve: Serve, repository: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("sesame\n")
+    serving = serve(f"--model-repository={repository}", f"--api-key-file={keys}")
+    stub = tritonclient.grpc.service_pb2_grpc.GRPCInferenceServiceStub
+    with grpc.insecure_channel(serving.grpc) as channel:
+        request = tritonclient.grpc.service_pb2.ModelInferRequest(model_name="nobody")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stub(channel).ModelStreamInfer(iter([request])))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        answers = stub(channel).ModelStreamInfer(
+            iter([request]), metadata=[("authorization", "Bearer sesame")]
+        )
+        assert "'nobody' is not found" in next(answers).error_message
+
+
+def test_a_key_file_that_cannot_be_used(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("# none\n")
+    for name, expected in (("keys", "holds no key"), ("none", "No such file or directory")):
+        serving = serve(f"--api-key-file={tmp_path / name}")
+        assert serving.wait() == 1
+        assert expected in serving.lines[-1]
+
+
+def status(address: str, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> int:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    finally:
+        connection.close()
+
+
+def test_restricted_endpoints(serve: Serve, repository: Path) -> None:
+    serving = serve(
+        f"--model-repository={repository}",
+        "--http-restricted-api=inference,health:admin-key=admin-value",
+        "--grpc-restricted-protocol=inference,health:admin-key=admin-value",
+    )
+    web, rpc = clients(serving)
+    for client, key, text in (
+        (web, "admin-key", "This API is restricted, expecting header 'admin-key'"),
+        (
+            rpc,
+            "triton-grpc-protocol-admin-key",
+            "This protocol is restricted, expecting header 'triton-grpc-protocol-admin-key'",
+        ),
+    ):
+        with pytest.raises(InferenceServerException, match=text) as caught:
+            infer(client)
+        assert caught.value.status() in ("403", "StatusCode.UNAVAILABLE")
+        with pytest.raises(InferenceServerException, match=text):
+            infer(client, **{key: "wrong"})
+        infer(client, **{key: "admin-value"})
+        assert client.get_model_metadata("add_sub")
+    assert status(serving.http, "/v2/health/live") == 403
+    with pytest.raises(InferenceServerException, match="protocol is restricted"):
+        rpc.is_server_live()
+
+
+def test_pages_and_names(serve: Serve, repository: Path) -> None:
+    serving = serve(f"--model-repository={repository}", "--cors-origin=https://ok.example")
+    for address in (serving.http, serving.metrics):
+        assert status(address, "/metrics", Host="evil.example") == 421
+        assert status(address, "/metrics", Host="localhost") == 200
+    path = "/v2/repository/index"
+    assert status(serving.http, path, "POST", b"{}", Origin="https://evil.example") == 403
+    assert status(serving.http, path, "POST", b"{}", Origin="https://ok.example") == 200
+
+
+def test_limits(serve: Serve, repository: Path) -> None:
+    serving = serve(
+        f"--model-repository={repository}",
+        "--http-max-input-size=1000",
+        "--http-max-connections=2",
+        "--http-request-timeout=0.5",
+    )
+    path = "/v2/models/add_sub/infer"
+    connection = http.client.HTTPConnection(serving.http, timeout=10)
+    for headers, body, text in (
+        ({}, b" " * 1001, "request JSON size of 1001 bytes exceeds the maximum allowed input size"),
+        (
+            {"Inference-Header-Content-Length": "0"},
+            b" " * 1001,
+            "Raw input has a byte_size (1001 bytes) that exceeds the maximum allowed value of 1000",
+        ),
+        ({"Inference-Header-Content-Length": "1001"}, b" " * 1002, "request JSON size of 1001"),
+    ):
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        assert (answer.status, text in document["error"]) == (400, True), document
+    # What follows the JSON are tensors, and they may be large.
+    connection.request("POST", path, b"{}" + bytes(5000), {"Inference-Header-Content-Length": "2"})
+    answer = connection.getresponse()
+    assert b"--http-max-input-size" not in answer.read()
+    host, port = serving.http.split(":")
+    with socket.create_connection((host, int(port))) as slow:
+        assert status(serving.http, "/v2") == 503
+        slow.sendall(b"GET /")
+        assert slow.recv(100).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    connection.close()
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_compression(serving: Serving, algorithm: str) -> None:
+    door = tritonclient.http
+    entry = door.InferInput("INPUT0", [100_000], "FP32")
+    values = np.arange(100_000, dtype=np.float32) % 7
+    entry.set_data_from_numpy(values)
+    with door.InferenceServerClient(serving.http) as client:
+        result = client.infer(
+            "identity_fp32",
+            [entry],
+            request_compression_algorithm=algorithm,
+            response_compression_algorithm=algorithm,
+        )
+    np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), values)
+    connection = http.client.HTTPConnection(serving.http)
+    body = {"inputs": [{"name": "INPUT0", "shape": [1], "datatype": "FP32", "data": [1]}]}
+    connection.request(
+        "POST",
+        "/v2/models/identity_fp32/infer",
+        json.dumps(body),
+        {"Accept-Encoding": algorithm},
+    )
+    answer = connection.getresponse()
+    assert answer.headers["Content-Encoding"] == algorithm
+    assert len(answer.read()) == int(answer.headers["Content-Length"])
+    connection.request("POST", "/v2/models/identity_fp32/infer", b"x", {"Content-Encoding": "br"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Accept-Encoding"]) == (501, "gzip, deflate")
+    assert json.loads(answer.read()) == {"error": "Unsupported compression type"}
+    connection.close()
+
+
+def test_files_in_a_load_request(serve: Serve, repository: Path) -> None:
+    code = (repository / "add_sub" / "1" / "model.py").read_bytes()
+    config = json.dumps({"backend": "python", "max_batch_size": 0})
+    flags = (f"--model-repository={repository}", "--model-control-mode=explicit")
+    for client in clients(serve(*flags)):
+        client.load_model("add_sub")
+        with pytest.raises(InferenceServerException, match="'--allow-model-overrides'") as caught:
+            client.load_model("add_sub", config=config, files={"file:1/model.py": code})
+        assert caught.value.status() in ("501", "StatusCode.UNIMPLEMENTED")
+    full = json.dumps(
+        {
+            "backend": "python",
+            "input": [{"name": f"INPUT{i}", "data_type": "TYPE_FP32", "dims": [4]} for i in (0, 1)],
+            "output": [
+                {"name": f"OUTPUT{i}", "data_type": "TYPE_FP32", "dims": [4]} for i in (0, 1)
+            ],
+        }
+    )
+    for client in clients(serve(*flags, "--allow-model-overrides")):
+        client.load_model("add_sub", config=full, files={"file:1/model.py": code})
+        infer(client)
