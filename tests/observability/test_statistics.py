@@ -56,9 +56,11 @@ def test_requests_items_and_executions_are_counted_apart(start: Start) -> None:
 
 def test_durations_add_up_and_say_where_the_time_went(start: Start) -> None:
     serving = start()
-    with tritonclient.grpc.InferenceServerClient(serving.grpc) as client:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda _: act(client, 0.2), range(2)))
+    with (
+        tritonclient.grpc.InferenceServerClient(serving.grpc) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        list(pool.map(lambda _: act(client, 0.2), range(2)))
     with tritonclient.http.InferenceServerClient(serving.http) as client:
         (stats,) = client.get_inference_statistics("acts", "1")["model_stats"]
     told = stats["inference_stats"]

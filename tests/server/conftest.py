@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-_STARTED = re.compile(r"Started (\w+).* at 127\.0\.0\.1:(\d+)\"?$")
+_STARTED = re.compile(r"Started (\w+).* at 127\.0\.0\.1:(\d+)\"?}?$")
 
 
 class Serving:

@@ -9,7 +9,14 @@ from nerite.contract import TensorSpec
 from nerite.model import Model
 from nerite.server import Server
 
-_EXTENSIONS = ["binary_tensor_data", "model_configuration", "parameters"]
+_EXTENSIONS = [
+    "binary_tensor_data",
+    "model_configuration",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+]
 
 
 def server_metadata(server: Server, version: str) -> dict[str, Any]:
