@@ -19,6 +19,7 @@ class Running:
     """A server that is ready, and how long that took from the start of its process."""
 
     port: int
+    grpc_port: int
     ready_seconds: float
     process: psutil.Process
 
@@ -40,7 +41,7 @@ def serve(*options: str) -> Iterator[Running]:
                     sys.exit("\n".join(["the server did not start:", *said]))
                 time.sleep(0.005)
             seconds = time.perf_counter() - began
-            yield Running(ports[0], seconds, psutil.Process(server.pid))
+            yield Running(ports[0], ports[1], seconds, psutil.Process(server.pid))
         finally:
             server.terminate()
             server.wait()
