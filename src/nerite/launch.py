@@ -90,7 +90,7 @@ class Launch:
         options = self._options
         paths = [Path(path) for path in options.model_repository] or [painter.REPOSITORY]
         server = Server(
-            Repository(paths),
+            Repository(paths, options.model_config_name),
             name=options.id,
             policy=_policy(options),
             tracer=_tracer(options),
@@ -147,8 +147,8 @@ class Launch:
             stack.push_async_callback(grpc_server.stop, 1.0)
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
-            limit = options.http_max_input_size
-            app = App(server, nerite.__version__, self._regions, metrics, limit)
+            intake = ports.http_intake(options)
+            app = App(server, nerite.__version__, self._regions, metrics, intake)
             await self._http(app, "HTTPService", options.http_address, options.http_port, stack)
         if metrics is not None:
             port = options.metrics_port

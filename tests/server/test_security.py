@@ -222,3 +222,41 @@ def test_files_in_a_load_request(serve: Serve, repository: Path) -> None:
     for client in clients(serve(*flags, "--allow-model-overrides")):
         client.load_model("add_sub", config=full, files={"file:1/model.py": code})
         infer(client)
+
+
+ECHO = """
+    class TritonPythonModel:
+        def execute(self, requests):
+            answers = []
+            for request in requests:
+                said = np.array([request.parameters().encode()], dtype=object)
+                answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("SAID", said)]))
+            return answers
+"""
+ECHO_CONFIG = """
+    backend: "python"
+    input [ { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] } ]
+    output [ { name: "SAID" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+
+
+def test_forwarded_headers(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "echo", ECHO_CONFIG, ECHO)
+    flags = [f"--{door}-header-forward-pattern=my_.*|priority" for door in ("http", "grpc")]
+    serving = serve(f"--model-repository={tmp_path}", *flags)
+    headers = {"my_user": "me", "other": "x", "MY_Team": "we"}
+    for client in clients(serving):
+        web = "http" in type(client).__module__
+        door = tritonclient.http if web else tritonclient.grpc
+        entry = door.InferInput("IN", [1], "INT32")
+        entry.set_data_from_numpy(np.zeros(1, np.int32))
+        sent = {name if web else name.lower(): value for name, value in headers.items()}
+        result = client.infer("echo", [entry], headers=sent, parameters={"my_user": "not me"})
+        said = json.loads(result.as_numpy("SAID")[0])
+        assert said == {"my_user": "me", "MY_Team" if web else "my_team": "we"}
+        with pytest.raises(InferenceServerException, match="'priority' is reserved for Triton"):
+            client.infer("echo", [entry], headers={"priority": "1"})
+    answer = http.client.HTTPConnection(serving.http)
+    answer.request("POST", "/v2/models/echo/generate", b'{"IN": 1}', {"my_user": "me"})
+    assert json.loads(json.loads(answer.getresponse().read())["SAID"]) == {"my_user": "me"}
+    answer.close()

@@ -6,6 +6,7 @@ import logging
 
 from nerite.frontends.answers import not_found
 from nerite.frontends.http1 import Exchange
+from nerite.frontends.intake import Intake
 from nerite.frontends.metrics import Metrics
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_http import V2Http
@@ -23,10 +24,10 @@ class App:
         version: str,
         regions: Regions,
         metrics: Metrics | None,
-        input_limit: int = 1 << 26,
+        intake: Intake,
     ) -> None:
-        """metrics: None where they are not served. input_limit: bytes of a request's JSON."""
-        self._v2 = V2Http(server, version, regions, input_limit)
+        """metrics: None where they are not served."""
+        self._v2 = V2Http(server, version, regions, intake)
         self._metrics = metrics
 
     def __call__(self, exchange: Exchange) -> None:

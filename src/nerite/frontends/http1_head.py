@@ -57,6 +57,7 @@ class Head:
     def __init__(self, data: bytes) -> None:
         """Raises BadRequest for what is not HTTP/1."""
         self.headers: dict[str, str] = {}
+        self.pairs: list[tuple[str, str]] = []  # as they were sent
         self.route: Any = None
         self.reply: Reply | None = None
         self.extra = b""
@@ -87,7 +88,9 @@ class Head:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        shown, text = name.decode("latin-1"), value.decode("latin-1")
+        key = shown.lower()
+        self.pairs.append((shown, text))
         if key in self.headers:
             if key in _ONCE:
                 # Two readers of such a request could disagree on where it ends or whom it is for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import grpc
 from nerite.frontends.access import ApiKeys, grpc_access, http_access
 from nerite.frontends.guard import GrpcGuard, HttpGuard
 from nerite.frontends.http1 import Handler, Limits, Listener
+from nerite.frontends.intake import Forwarding, Intake
 from nerite.settings import Settings
 
 _INT32_MAX = 2**31 - 1
@@ -46,6 +47,10 @@ def http_listener(
     return Listener(handler, limits, HttpGuard(http_access(settings, keys, address)))
 
 
+def http_intake(settings: Settings) -> Intake:
+    return Intake(settings.http_max_input_size, Forwarding(settings.http_header_forward_pattern))
+
+
 def http_tls(settings: Settings) -> ssl.SSLContext | None:
     """For HTTPS, if it is asked for. Raises ValueError."""
     if not settings.https_cert:
@@ -71,6 +76,7 @@ class GrpcPort:
     credentials: Any = None
     compression: Any = None
     interceptors: Sequence[Any] = ()
+    forward: Forwarding = field(default_factory=Forwarding)
 
 
 def grpc_port(settings: Settings, keys: ApiKeys | None) -> GrpcPort:
@@ -83,6 +89,7 @@ def grpc_port(settings: Settings, keys: ApiKeys | None) -> GrpcPort:
         _credentials(settings),
         _COMPRESSION[settings.grpc_infer_response_compression_level],
         [GrpcGuard(access)] if access.keys is not None or access.restricted else [],
+        Forwarding(settings.grpc_header_forward_pattern),
     )
 
 

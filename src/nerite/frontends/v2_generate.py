@@ -19,6 +19,7 @@ from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of
 from nerite.frontends.answers import answer_error, answer_json, http_status
 from nerite.frontends.http1 import Body, Exchange
+from nerite.frontends.intake import Forwarding
 from nerite.frontends.v2_request import json_document, json_tensor, scalar_parameter
 from nerite.server import Server
 
@@ -32,8 +33,9 @@ _ONE = (
 class GenerateDoor:
     """Belongs to the server's loop."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, forward: Forwarding) -> None:
         self._server = server
+        self._forward = forward
 
     def generate(self, name: str, version: str, exchange: Exchange) -> None:
         """One answer, as JSON."""
@@ -63,7 +65,7 @@ class GenerateDoor:
         _sort(document, model.contract.inputs, inputs, parameters)
         id = parameters.pop("id", "")
         request = Request(name, inputs, version, str(id), parameters=parameters)
-        return request, str(model.version)
+        return self._forward(request, exchange.head.pairs), str(model.version)
 
 
 def _refuse_twins(body: Body, specs: Mapping[str, TensorSpec]) -> None:

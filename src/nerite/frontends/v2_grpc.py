@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2_grpc
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.frontends import v2_proto
+from nerite.frontends.intake import Forwarding
 from nerite.frontends.ports import GrpcPort
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
@@ -51,7 +52,7 @@ def open_grpc(
         options=port.options, interceptors=port.interceptors, compression=port.compression
     )
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        V2Grpc(server, version, regions), listener
+        V2Grpc(server, version, regions, port.forward), listener
     )
     health_pb2_grpc.add_HealthServicer_to_server(_Health(server), listener)
     host = f"[{port.address}]" if ":" in port.address else port.address
@@ -71,7 +72,8 @@ def open_grpc(
 class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """The inference service; a message of ours for each of its RPCs that we serve."""
 
-    def __init__(self, server: Server, version: str, regions: Regions) -> None:
+    def __init__(self, server: Server, version: str, regions: Regions, forward: Forwarding) -> None:
+        self._forward = forward
         self._server = server
         self._version = version
         self._regions = regions
@@ -135,6 +137,8 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
                 text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
                 raise InferenceError(Status.UNSUPPORTED, text)
             asked, form = v2_proto.decode(request, self._regions)
+            if self._forward.active:
+                asked = self._forward(asked, carrier_of(context.invocation_metadata()).items())
             target = Target(model, form, form.places(self._regions))
             if self._server.tracer.active:
                 asked = self._traced(asked, context)
@@ -190,7 +194,7 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     async def ModelStreamInfer(self, requests: Any, context: Context) -> AsyncIterator[Any]:
         with_status = wants_status(context.invocation_metadata())
         headers = carrier_of(context.invocation_metadata())
-        stream = InferStream(self._server, self._regions, requests, headers)
+        stream = InferStream(self._server, self._regions, requests, headers, self._forward)
         async with contextlib.aclosing(stream.answers()) as answers:
             async for reply, error in answers:
                 if error is not None and with_status:

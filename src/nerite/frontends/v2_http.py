@@ -10,6 +10,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
 from nerite.frontends.compression import compress, decompress
 from nerite.frontends.http1 import Exchange, Head
+from nerite.frontends.intake import Intake
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_generate import GenerateDoor
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
@@ -30,11 +31,9 @@ Route = Callable[[Exchange], None]
 class V2Http:
     """Answers everything below /v2. Belongs to the server's loop."""
 
-    def __init__(
-        self, server: Server, version: str, regions: Regions, input_limit: int = 1 << 26
-    ) -> None:
-        """input_limit: bytes of JSON, of a raw request, and of a decompressed one."""
-        self._input_limit = input_limit
+    def __init__(self, server: Server, version: str, regions: Regions, intake: Intake) -> None:
+        self._input_limit = intake.limit
+        self._forward = intake.forward
         self._server = server
         self._version = version
         self._regions = regions
@@ -42,7 +41,7 @@ class V2Http:
         self._raw_form = OutputForm({}, True)
         self._shared_memory = SharedMemoryDoor(regions)
         self._repository = RepositoryDoor(server)
-        self._generate = GenerateDoor(server)
+        self._generate = GenerateDoor(server, intake.forward)
         self._settings = SettingsDoor(server)
 
     def __call__(self, exchange: Exchange) -> None:
@@ -154,6 +153,7 @@ class V2Http:
             request, form = raw_request(model, version, exchange.body), self._raw_form
         else:
             request, form = self._templates.decode(name, version, exchange.body, length)
+        request = self._forward(request, exchange.head.pairs)
         target = Target(model, form, form.places(self._regions))
         deliver: Deliver = partial(self._deliver, exchange, target)
         if self._server.tracer.active:

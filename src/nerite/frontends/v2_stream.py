@@ -19,6 +19,7 @@ from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError
 from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
+from nerite.frontends.intake import Forwarding
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_response import Target
 from nerite.server import Server
@@ -50,8 +51,10 @@ class InferStream:
         regions: Regions,
         requests: AsyncIterator[Any],
         headers: Carrier,
+        forward: Forwarding,
     ) -> None:
         """headers: what the stream was opened with."""
+        self._forward = forward
         self._server = server
         self._regions = regions
         self._requests = requests
@@ -97,6 +100,7 @@ class InferStream:
             model = self._server.find(message.model_name, message.model_version)
             ordered = not model.config.model_transaction_policy.decoupled
             turn.request, form = v2_proto.decode(message, self._regions)
+            turn.request = self._forward(turn.request, self._headers.items())
             turn.target = Target(model, form, form.places(self._regions))
         except InferenceError as error:
             self._ready.append(_error(turn, error))
