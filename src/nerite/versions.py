@@ -39,6 +39,7 @@ class Versions:
         self.entry: ModelEntry | None = None  # what is loaded, None when nothing is
         self.seen: Fingerprint = ()  # of the entry last tried, loaded or not
         self.states: dict[int, ModelState] = {}
+        self._newest: Model | None = None  # asked for with every request
         self._load_model = load_model
         self._lock = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -48,11 +49,11 @@ class Versions:
         if version is not None:
             state = self.states.get(version)
             return state.model if state is not None else None
-        for number in sorted(self.states, reverse=True):
-            model = self.states[number].model
-            if model is not None:
-                return model
-        return None
+        return self._newest
+
+    def _find_newest(self) -> Model | None:
+        models = [state.model for state in self.states.values() if state.model is not None]
+        return max(models, key=lambda model: model.version, default=None)
 
     async def load(self, entry: ModelEntry) -> None:
         """Load what `entry` says in place of what is loaded: all of its versions, or none.
@@ -128,6 +129,7 @@ class Versions:
         for version, model in models.items():
             self.states[version] = ModelState(self.name, version, "READY", "", model)
             log.info("successfully loaded '%s' version %d", self.name, version)
+        self._newest = self._find_newest()
         old, self.entry = self.entry, entry
         self._leave(before, old)
 
@@ -139,6 +141,7 @@ class Versions:
                 if state.model is not None:
                     gone.append(state.model)
                     self.states[version] = ModelState(self.name, version, "UNLOADING")
+            self._newest = None
             old, self.entry = self.entry, None
             self.states.pop(0, None)
             self._leave(gone, old, note=True)
