@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -122,14 +121,17 @@ class Counts:
 
 
 class Stats:
-    """Counts of one loaded model version. Belongs to the thread of the server's loop."""
+    """Counts of one loaded model version. Belongs to the thread of the server's loop.
+
+    counts: as they are now; they go on counting.
+    """
 
     def __init__(
         self,
         recording: Recording = COUNTS_ONLY,
         first_response_ms: tuple[float, ...] = FIRST_RESPONSE_MS,
     ) -> None:
-        self._counts = Counts()
+        self.counts = Counts()
         self.first_response = Histogram(first_response_ms) if recording.histograms else None
         self.samples: deque[Sample] | None = None
         if recording.summaries:
@@ -137,11 +139,13 @@ class Stats:
 
     def count_execution(self, calls: list[Call]) -> None:
         """`calls` go to an instance together; counted when the first of them ends."""
-        calls[0].execution_size = sum(call.batch_size for call in calls)
+        first = calls[0]
+        size = first.batch_size
+        first.execution_size = size if len(calls) == 1 else sum(one.batch_size for one in calls)
 
     def count(self, call: Call, answer: Answer) -> None:
         """Count the end of a call."""
-        counts = self._counts
+        counts = self.counts
         taken, ended = call.taken_ns, call.ended_ns
         input_ns, infer_ns = call.input_ns, call.infer_ns
         output_ns = max(0, ended - taken - input_ns - infer_ns)
@@ -183,16 +187,13 @@ class Stats:
         now = call.ended_ns or time.monotonic_ns()
         if not index and self.first_response is not None:
             self.first_response.observe((now - call.received_ns) // 1_000_000)
-        responses = self._counts.responses
+        responses = self.counts.responses
         if index == len(responses):
             responses.append(ResponseCounts())
         started = call.answered_ns or call.taken_ns + call.input_ns
         call.answers = index + 1
         call.answered_ns = now
         _count_response(responses[index], call, answer, started, now)
-
-    def snapshot(self) -> Counts:
-        return deepcopy(self._counts)
 
 
 def _count_response(

@@ -175,7 +175,7 @@ class Metrics:
 
     def text(self) -> str:
         """All metrics in Prometheus' text format, version 0.0.4."""
-        models = [(_labels(model), model, model.stats.snapshot()) for model in self._server.models]
+        models = [(_labels(model), model, model.stats.counts) for model in self._server.models]
         lines = [
             *_requests(models),
             *_counters(_COUNTERS, models),

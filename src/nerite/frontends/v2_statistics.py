@@ -38,7 +38,7 @@ def _version(text: str) -> int:
 
 
 def _model(model: Model) -> dict[str, Any]:
-    counts = model.stats.snapshot()
+    counts = model.stats.counts
     held = model.memory_bytes
     return {
         "name": model.name,
