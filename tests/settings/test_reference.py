@@ -1,14 +1,18 @@
 """The documentation of the flags is what the list of settings says."""
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 
+from nerite import launch
 from nerite.settings import OPTIONS, parse
 from nerite.settings.others import DEPRECATED, IGNORED
 from nerite.settings.reference import document
 
-FLAGS = Path(__file__).parents[2] / "docs" / "flags.md"
+ROOT = Path(__file__).parents[2]
+FLAGS = ROOT / "docs" / "flags.md"
 
 
 def test_the_document_is_current() -> None:
@@ -28,3 +32,18 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for option in (*OPTIONS, *IGNORED, *DEPRECATED):
         assert f"--{option.flag}" in said
     assert max(map(len, said.splitlines())) <= 120
+
+
+def test_what_has_no_effect_yet_says_so() -> None:
+    """A setting that nothing reads is marked `pending`, and one that something reads is not."""
+    files = (ROOT / "src" / "nerite").rglob("*.py")
+    texts = [file.read_text(encoding="utf-8") for file in files if file.parent.name != "settings"]
+    # The table of options shows settings, which is no effect.
+    code = "\n".join(texts).replace(inspect.getsource(launch._shown), "")
+    wrong = {
+        option.name: option.pending
+        for option in OPTIONS
+        if option.name != "host"  # the addresses take its place
+        and bool(re.search(rf"\b_?(options|settings)\.{option.name}\b", code)) is option.pending
+    }
+    assert not wrong, f"of these settings `pending` is wrong: {wrong}"

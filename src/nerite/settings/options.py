@@ -99,7 +99,10 @@ class Settings:
     )
     exit_on_error: bool = _option(True, kinds.BOOLEAN, "leave when a model does not load at start")
     disable_auto_complete_config: bool = _option(
-        False, kinds.BOOLEAN, "complete no configurations: each must have a full config.pbtxt"
+        False,
+        kinds.BOOLEAN,
+        "complete no configurations: each must have a full config.pbtxt",
+        pending=True,
     )
     strict_readiness: bool = _option(True, kinds.BOOLEAN, "be ready only while every model is")
     strict_gpu: bool = _option(
@@ -138,6 +141,7 @@ class Settings:
         kinds.SECONDS,
         "restart a model's process that works longer than this on a request; 0 waits for ever",
         ours=True,
+        pending=True,
     )
 
     allow_http: bool = _option(True, kinds.BOOLEAN, "serve HTTP")
