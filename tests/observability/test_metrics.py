@@ -28,13 +28,15 @@ LINE = re.compile(r'([a-z_]+)(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? (-?[0-9.]
 ACTS = '{_team="snails",model="acts",version="1"}'
 
 
-def get(address: str, path: str, method: str = "GET") -> tuple[HTTPResponse, str]:
+def get(
+    address: str, path: str, method: str = "GET", body: str | None = None
+) -> tuple[HTTPResponse, str]:
     connection = HTTPConnection(address)
-    connection.request(method, path)
+    connection.request(method, path, body)
     answer = connection.getresponse()
-    body = answer.read().decode()
+    text = answer.read().decode()
     connection.close()
-    return answer, body
+    return answer, text
 
 
 def scrape(serving: Serving) -> dict[str, float]:
