@@ -33,7 +33,7 @@ class Finding:
     outputs: list[TensorSpec] = field(default_factory=list)
 
 
-def run(paths: Sequence[Path], *, as_json: bool = False) -> int:
+def run(paths: Sequence[str | Path], *, as_json: bool = False) -> int:
     """Print what `check` finds; the exit status: 1 when there is a problem."""
     try:
         findings = check(paths)
@@ -47,12 +47,16 @@ def run(paths: Sequence[Path], *, as_json: bool = False) -> int:
     return 1 if any(finding.problems for finding in findings) else 0
 
 
-def check(paths: Sequence[Path]) -> list[Finding]:
+def check(paths: Sequence[str | Path]) -> list[Finding]:
     """Look at every model of the repositories; nothing of a user's code is run.
 
     Raises InferenceError when a repository is not there.
     """
-    return [_look(entry) for entry in Repository(list(paths)).scan()]
+    repository = Repository(list(paths))
+    try:
+        return [_look(entry) for entry in repository.scan()]
+    finally:
+        repository.close()
 
 
 def _look(entry: ModelEntry) -> Finding:

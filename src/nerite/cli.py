@@ -136,7 +136,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         "Say what is wrong with a model repository, and what its clients must send."
     )
     parser.set_defaults(run=_check)
-    parser.add_argument("repository", type=Path, nargs="+", help="folder of models")
+    parser.add_argument("repository", nargs="+", help="folder of models, or a URI")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="%(default)s")
 
 

@@ -88,7 +88,7 @@ class Launch:
     async def serve(self) -> None:
         """Start, serve, drain. Raises StartError."""
         options = self._options
-        paths = [Path(path) for path in options.model_repository] or [painter.REPOSITORY]
+        paths: list[str | Path] = [*options.model_repository] or [painter.REPOSITORY]
         server = Server(
             Repository(paths, options.model_config_name),
             name=options.id,

@@ -78,7 +78,7 @@ class Server:
         self.name = name
         self.tracer = tracer or Tracer()
         self.log = log or Log()
-        self.repository = models if isinstance(models, Repository) else Repository([Path(models)])
+        self.repository = models if isinstance(models, Repository) else Repository([models])
         self.policy = policy or Policy()
         self._loading = asyncio.Semaphore(self.policy.load_count)
         self._models: dict[str, Versions] = {}
@@ -301,6 +301,7 @@ class Server:
         if self._polling is not None:
             self._polling.cancel()
         await asyncio.gather(*(versions.close(timeout) for versions in self._models.values()))
+        self.repository.close()
 
 
 def _check_name(name: str) -> None:

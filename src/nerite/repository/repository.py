@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.repository import config as configs
 from nerite.repository.config import ModelConfig
+from nerite.repository.storage import Mirror, is_remote
 
 _VERSION = re.compile(r"[1-9][0-9]*")
 
@@ -40,23 +42,36 @@ class ModelEntry:
 
 
 class Repository:
-    """One or several folders whose subfolders are models.
+    """One or several folders, or URIs of object stores, whose subfolders are models.
 
     config_name: `configs/<config_name>.pbtxt` of a model that has it is read in place of its
     config.pbtxt.
     """
 
-    def __init__(self, paths: list[Path], config_name: str = "") -> None:
-        self.paths = paths
+    def __init__(self, paths: Sequence[str | Path], config_name: str = "") -> None:
+        """Raises InferenceError for a URI that cannot be served."""
+        self.paths = [str(path) for path in paths]
+        self._mirrors = {path: Mirror(path) for path in self.paths if is_remote(path)}
+        self._folders = [
+            self._mirrors[path].folder if path in self._mirrors else Path(path)
+            for path in self.paths
+        ]
         self._config_name = config_name
+
+    def close(self) -> None:
+        """Remove the local copies of what is remote; nothing is loaded from them any more."""
+        for mirror in self._mirrors.values():
+            mirror.close()
 
     def names(self) -> dict[str, list[Path]]:
         """Every model and the folders that claim its name: one, if all is well.
 
         Raises InferenceError when a repository is not there.
         """
+        for mirror in self._mirrors.values():
+            mirror.refresh()
         found: dict[str, list[Path]] = {}
-        for path in self.paths:
+        for path in self._folders:
             for folder in _subfolders(path):
                 found.setdefault(folder.name, []).append(folder)
         return dict(sorted(found.items()))
@@ -66,8 +81,10 @@ class Repository:
         return [self._look(name, folders) for name, folders in self.names().items()]
 
     def find(self, name: str) -> ModelEntry | None:
-        """A look at one model; None where no repository has it."""
-        folders = [path / name for path in self.paths if (path / name).is_dir()]
+        """A look at one model; None where no repository has it. InferenceError as `names`."""
+        for mirror in self._mirrors.values():
+            mirror.refresh()
+        folders = [path / name for path in self._folders if (path / name).is_dir()]
         return self._look(name, folders) if folders else None
 
     def _look(self, name: str, folders: list[Path]) -> ModelEntry:
