@@ -108,8 +108,6 @@ class Connection(asyncio.BufferedProtocol):
             if self._exchange is not None:
                 self.deadline = _NEVER
 
-    # Reading.
-
     def _read(self) -> None:
         """Hand over what is complete; called again when the answer to it is given."""
         if self._parsing:
@@ -151,17 +149,14 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def _begin_body(self, head: Head) -> bool:
-        limits, stage = self._listener.limits, self._stage
+        stage = self._stage
         if head.reply is not None:
             self._turn_away(head, head.reply)
             return False
-        if head.length > limits.body:
-            text = f"the request's body has {head.length} bytes; at most {limits.body} are taken"
-            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
         if head.expects:
             self._transport.write(_CONTINUE)
         if head.chunked:
-            self._chunks = Chunks(limits)
+            self._chunks = Chunks(self._listener.limits)
             return True
         self._body = room_for(head.length)
         self._body_filled = here = len(stage)
@@ -192,8 +187,6 @@ class Connection(asyncio.BufferedProtocol):
         except Exception:
             log.exception("%s %s failed", head.method, head.path)
             exchange.fail()
-
-    # Writing.
 
     def answer(self, head: Head, status: int, headers: bytes, parts: Sequence[Body]) -> None:
         """Write the answer to the request in hand and go on with the next."""
@@ -250,6 +243,8 @@ class Connection(asyncio.BufferedProtocol):
     def _go_on(self, keep: bool) -> None:
         self._wait_idle()
         if not keep:
+            self._discarding = True  # what follows was sent in vain
+            self._stage.clear()
             self._transport.close()
             return
         if self._paused:
@@ -353,6 +348,10 @@ class Listener:
             head = Head(data)
             if self._gate is not None:
                 self._gate(head)
+            limit = self.limits.body
+            if head.length > limit and head.reply is None:
+                text = f"the request's body has {head.length} bytes; at most {limit} are taken"
+                raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
             if len(data) <= _KEPT_HEAD:
                 if len(self._heads) >= _KEPT_HEADS:
                     self._heads.clear()

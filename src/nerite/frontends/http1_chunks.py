@@ -39,11 +39,11 @@ class Chunks:
                 continue
             line = bytes(data[position : position + _LINE])
             end = line.find(b"\r\n")
-            if self._ending and end > 0 or end < 0 and len(line) == _LINE:
-                raise self._bad("a chunk's line is too long")
+            if self._ending and end and line not in (b"", b"\r"):
+                raise self._bad("a chunk is longer than its size")
             if end < 0:
-                if self._ending and line not in (b"", b"\r"):
-                    raise self._bad("a chunk is longer than its size")
+                if len(line) == _LINE:
+                    raise self._bad("a chunk's line is too long")
                 return position
             self._take_line(line[:end])
             position += end + 2
