@@ -118,7 +118,7 @@ class Settings:
         15, kinds.NUMBER, "seconds between two looks for changes, with --model-control-mode=poll"
     )
     load_model: list[str] = _options(
-        kinds.TEXT, "load this model at start, with --model-control-mode=explicit; * means all"
+        kinds.TEXT, "load this model at start, with --model-control-mode=explicit; `*` means all"
     )
     model_config_name: str = _option(
         "", kinds.TEXT, "use configs/<name>.pbtxt of a model instead of config.pbtxt"
@@ -172,7 +172,7 @@ class Settings:
         ours=True,
     )
     https_cert: str = _option(
-        "", kinds.PATH, "PEM file of the certificate that makes HTTP HTTPS", ours=True
+        "", kinds.PATH, "PEM file of the certificate that makes HTTP, metrics too, HTTPS", ours=True
     )
     https_key: str = _option("", kinds.PATH, "PEM file of its key", ours=True)
 
@@ -229,10 +229,10 @@ class Settings:
         "", kinds.PATH, "file of keys, one per line; all but health asks for one", ours=True
     )
     cors_origin: list[str] = _options(
-        kinds.TEXT, "web pages of this origin may use the server; * means all", ours=True
+        kinds.TEXT, "web pages of this origin may use the server; `*` means all", ours=True
     )
     trusted_host: list[str] = _options(
-        kinds.TEXT, "a name under which clients may address the server; * means all", ours=True
+        kinds.TEXT, "a name under which clients may address the server; `*` means all", ours=True
     )
 
     allow_metrics: bool = _option(True, kinds.BOOLEAN, "serve Prometheus metrics")

@@ -16,8 +16,8 @@ _HEAD = """\
 <!-- Generated from src/nerite/settings; tests/settings/test_reference.py says how. -->
 
 `nerite serve` takes every flag of Triton's server, and some of its own (marked *nerite*).
-`tritonserver` and `fastdeployserver` are the same command under Triton's own defaults: the address
-0.0.0.0, the name `triton`, and a `--model-repository` that must be given.
+`tritonserver` and `fastdeployserver` are the same command at Triton's own address, 0.0.0.0, and ask
+for a `--model-repository`. [security.md](security.md) explains the flags that keep others out.
 
 - `--flag=value` and `--flag value` are the same, and a flag may be shortened to a beginning that no
   other flag has: `--log-verb 1`.
@@ -60,7 +60,7 @@ def document() -> str:
             (
                 ", ".join(f"`--{name}`" for name in (option.flag, *option.aliases)),
                 f"`{option.variable}`",
-                option.kind.shown,
+                f"`{option.kind.shown}`",
                 f"`{_shown(option)}`" if _shown(option) else "",
                 f"{option.text}{_marks(option, ' *%s*')}",
             )
@@ -70,10 +70,10 @@ def document() -> str:
         parts.append(_table(("flag", "variable", "value", "default", ""), rows))
     parts.append("## Accepted, and without effect here\n")
     parts.append("A line at start names those that were given.\n")
-    rows2 = ((f"`--{one.flag}`", one.kind.shown, one.text) for one in IGNORED)
+    rows2 = ((f"`--{one.flag}`", f"`{one.kind.shown}`", one.text) for one in IGNORED)
     parts.append(_table(("flag", "value", "why"), rows2))
     parts.append("## Deprecated\n")
-    rows3 = ((f"`--{one.flag}`", one.kind.shown, one.text.strip("'")) for one in DEPRECATED)
+    rows3 = ((f"`--{one.flag}`", f"`{one.kind.shown}`", one.text.strip("'")) for one in DEPRECATED)
     parts.append(_table(("flag", "value", "instead"), ((a, b, f"`{c}`") for a, b, c in rows3)))
     return "\n".join(parts)
 
