@@ -61,13 +61,34 @@ _COUNTS_CODE = """
 """
 
 
+_SPEAKS = """
+    backend: "python"
+    output [ { name: "CONTEXT" data_type: TYPE_STRING dims: [ 1 ] } ]
+    input [ { name: "WHAT" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+_SPEAKS_CODE = """
+    class TritonPythonModel:
+        def execute(self, requests):
+            what = requests[0].inputs()[0].as_numpy()[0].decode()
+            pb_utils.Logger.log_info(what)
+            pb_utils.Logger.log_warn(what)
+            pb_utils.Logger.log_error(what)
+            pb_utils.Logger.log_verbose(what)
+            context = str(requests[0].trace().get_context())
+            tensor = pb_utils.Tensor("CONTEXT", np.array([context], np.object_))
+            return [pb_utils.InferenceResponse([tensor])]
+"""
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """add; acts (sleeps for so many seconds, fails for negative ones); counts (decoupled)."""
+    """add; acts (sleeps for so many seconds, fails for negative ones); counts (decoupled);
+    speaks (logs)."""
     folder = tmp_path_factory.mktemp("observed")
     add_model(folder, "add", ADD_SUB, ADD_SUB_CODE)
     add_model(folder, "acts", _ACTS, _ACTS_CODE)
     add_model(folder, "counts", _COUNTS, _COUNTS_CODE)
+    add_model(folder, "speaks", _SPEAKS, _SPEAKS_CODE)
     return folder
 
 
@@ -103,3 +124,12 @@ def count_to(client: tritonclient.grpc.InferenceServerClient, number: int, **opt
     client.async_stream_infer("counts", [entry], **options)
     client.stop_stream()
     return [answer.as_numpy("NUMBER")[0] for answer in answers]
+
+
+def speak(client: Any, text: str, **options: Any) -> str:
+    """Have the model `speaks` log `text`; it answers with its trace's context."""
+    http = isinstance(client, tritonclient.http.InferenceServerClient)
+    door = tritonclient.http if http else tritonclient.grpc
+    entry = door.InferInput("WHAT", [1], "BYTES")
+    entry.set_data_from_numpy(np.array([text], np.object_))
+    return client.infer("speaks", [entry], **options).as_numpy("CONTEXT")[0].decode()

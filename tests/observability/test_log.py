@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from ..server.conftest import Serving
-from .conftest import act
+from .conftest import act, speak
 
 Start = Callable[..., Serving]
 DEFAULT = re.compile(r"([IWE])\d{4} \d{2}:\d{2}:\d{2}\.\d{6} \d+ [\w.]+:\d+\] ?(.*)")
@@ -162,6 +162,16 @@ def test_requests_are_told_of_while_it_is_verbose(start: Start) -> None:
         r"\[request id: seven\] model 'acts' version 1: .* ms .*: success", serving.log
     )
     assert "eight" not in serving.log
+
+
+def test_a_models_messages_have_their_levels(start: Start) -> None:
+    serving = start("--log-verbose=1")
+    with tritonclient.http.InferenceServerClient(serving.http) as client:
+        speak(client, 'two\nlines and a "quote"')
+    assert serving.stop() == 0
+    said = [line for line in lines_of(serving.log, DEFAULT) if "[speaks_0] two" in line[1]]
+    assert [letter for letter, _ in said] == ["I", "W", "E", "I"]
+    assert {json.loads(text) for _, text in said} == {'[speaks_0] two\nlines and a "quote"'}
 
 
 def test_json_lines(start: Start) -> None:

@@ -1,5 +1,6 @@
 """Traces in OpenTelemetry mode, as a collector receives them."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from nerite.tracing import spans
 from nerite.tracing.settings import from_config
 
 from ..server.conftest import Serving
-from .conftest import act, count_to
+from .conftest import act, count_to, speak
 
 trace_service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
 
@@ -137,6 +138,16 @@ def test_spans_of_both_kinds_of_rpc(start: Start, collector: Collector) -> None:
     for found in (unary, stream):
         assert names(found["InferRequest"]) == [*received, "GRPC_SEND_START", "GRPC_SEND_END"]
     assert collector.resource["service.name"] == "triton-inference-server"
+
+
+def test_a_python_model_can_continue_the_trace(start: Start, collector: Collector) -> None:
+    serving = start(*flags(collector, "rate=2"))
+    with tritonclient.http.InferenceServerClient(serving.http) as client:
+        assert speak(client, "not traced") == "None"
+        context = json.loads(speak(client, "traced", headers=dict(HEADERS)))
+    assert serving.stop() == 0
+    root = tree(collector)["InferRequest"]
+    assert context == {"traceparent": f"00-{TRACE}-{root.span_id.hex()}-01"}
 
 
 def test_only_traces_of_clients_at_rate_zero(start: Start, collector: Collector) -> None:

@@ -137,7 +137,7 @@ def test_both_doors_tell_the_same(observed: Serving) -> None:
         count_to(grpc, 1)
         every = http.get_inference_statistics()
         told = numbers(grpc.get_inference_statistics())
-    assert [one["name"] for one in every["model_stats"]] == ["acts", "add", "counts"]
+    assert [one["name"] for one in every["model_stats"]] == ["acts", "add", "counts", "speaks"]
     for document in (every, told):
         for one in document["model_stats"]:
             assert one.pop("memory_usage")[0]["byte_size"] > 1_000_000

@@ -12,7 +12,7 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from ..server.conftest import Serving
-from .conftest import act, count_to
+from .conftest import act, count_to, speak
 
 Start = Callable[..., Serving]
 REQUEST = ["REQUEST_START", "QUEUE_START"]
@@ -273,9 +273,14 @@ def test_a_failed_request_is_traced_to_its_end(start: Start, tmp_path: Path) -> 
             act(client, -1.0)
         with pytest.raises(InferenceServerException, match="Request for unknown model"):
             client.infer("nix", [])
+        with pytest.raises(InferenceServerException, match="batch-size must be <= 8"):
+            act(client, 0.0, 9)
+        assert speak(client, "no context in this mode") == "None"
     assert serving.stop() == 0
-    (trace,) = read(file).values()
+    trace, refused, _ = read(file).values()
     assert [name for name, _ in trace["stamps"]] == HTTP
+    # No model took it, so there is only its arrival to tell of.
+    assert [name for name, _ in refused["stamps"]] == HTTP[:2]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from nerite.core.call import Call
 # Triton's model configuration in its JSON form: snake_case names, numbers as numbers.
 Config = Mapping[str, Any]
 
+# Begins a line of a worker's output that is a message for the log: its level and text in JSON.
+LOGGED = "\x1e"
+
 
 @dataclass(frozen=True)
 class ModelSpec:

@@ -19,6 +19,11 @@ _NONE: Mapping[str, Parameter] = MappingProxyType({})
 class Trace(Protocol):
     """Takes note of what happens to a request that was chosen to be traced."""
 
+    @property
+    def context(self) -> str:
+        """What continues it elsewhere: W3C's headers as JSON, "" where nothing can."""
+        ...
+
     def answered(self, call: Any, model: str, version: int, answer: Any) -> None:
         """A model has answered `call`, for the last time or not."""
         ...
@@ -34,7 +39,7 @@ class Request(NamedTuple):
     inputs: named arrays, the batch dimension first where the model has one.
     outputs: the names wanted, in the order wanted; empty means all of the model's.
     version: "" means the newest ready version. timeout_us: 0 means none. trace: None for all
-    but the few requests that are traced; stays in this process.
+    but the few requests that are traced; in a worker it is what continues it.
     """
 
     model: str
@@ -48,7 +53,7 @@ class Request(NamedTuple):
     sequence_id: Union[int, str] = 0  # noqa: UP007  the same
     sequence_start: bool = False
     sequence_end: bool = False
-    trace: Union[Trace, None] = None  # noqa: UP007  the same
+    trace: Union[Trace, str, None] = None  # noqa: UP007  the same
 
     @property
     def label(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from nerite.backends.base import Config, ModelSpec
+from nerite.backends.base import LOGGED, Config, ModelSpec
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 from nerite.instances import wire
@@ -24,6 +25,8 @@ from nerite.instances.link import Link
 log = logging.getLogger(__name__)
 
 _LAST_LINES = 20  # of a worker's output, kept for the error that tells of its death
+# The levels of pb_utils.Logger.
+_LEVELS = {"VERBOSE": logging.DEBUG, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 _BACKOFF = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds before each restart in a row
 _EXIT_SECONDS = 10.0  # a worker gets to finalize its model before it is killed
 
@@ -214,9 +217,9 @@ class ProcessInstance:
                 continue
             if not line:
                 return
-            text = line.decode(errors="replace").rstrip()
+            level, text = _logged(line.decode(errors="replace").rstrip())
             self._lines.append(text)
-            log.info("[%s] %s", self._spec.instance, text)
+            log.log(level, "[%s] %s", self._spec.instance, text)
 
     async def _keep_alive(self) -> None:
         """Restart the worker whenever it dies, later each time in a row."""
@@ -242,6 +245,15 @@ class ProcessInstance:
                 self.broken = error
                 log.error("worker of '%s' does not come back: %s", name, error)
             self._changed()
+
+
+def _logged(line: str) -> tuple[int, str]:
+    """The level and the text of a line that a worker printed."""
+    if line.startswith(LOGGED):
+        with contextlib.suppress(ValueError, TypeError):
+            level, text = json.loads(line[len(LOGGED) :])
+            return _LEVELS.get(level, logging.INFO), str(text)
+    return logging.INFO, line
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

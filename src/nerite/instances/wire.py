@@ -129,7 +129,7 @@ class Heads:
     def of_request(self, request: Request) -> tuple[bytes, list[Buffer]]:
         """A request's head and payload."""
         payload: list[Buffer] = [to_bytes(tensor) for tensor in request.inputs.values()]
-        if request.id or request.parameters:
+        if request.id or request.parameters or request.trace:
             return _dump(_request_fields(request, _layout(request.inputs, payload))), payload
         key = (*request[2:5], *request[6:-1], *_key(request.inputs, payload))
         head = self._written.get(key)
@@ -206,7 +206,8 @@ def _key(tensors: Mapping[str, Tensor], payload: Sequence[Buffer]) -> list[Any]:
 
 def _request_fields(request: Request, layout: list[list[Any]]) -> dict[str, Any]:
     fields = request._asdict()
-    del fields["model"], fields["trace"]
+    del fields["model"]
+    fields["trace"] = getattr(request.trace, "context", None) or None
     fields["parameters"] = dict(request.parameters)
     return {**fields, "inputs": layout}
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
+import json
 from typing import Any
 
 from nerite.tracing.settings import TraceSettings
 from nerite.tracing.trace import ModelTrace, Stamp, Trace
 from nerite.tracing.tracer import Carrier
-
-log = logging.getLogger(__name__)
 
 _MISSING = (
     "trace mode opentelemetry needs OpenTelemetry's SDK and its OTLP exporter: "
@@ -62,11 +60,20 @@ class Spans:
         context = self._propagator.extract(carrier)
         return context if get_current_span(context).get_span_context().is_valid else None
 
+    def begin(self, trace: Trace) -> tuple[Any, str]:
+        from opentelemetry.trace import set_span_in_context
+
+        root = self._span("InferRequest", trace, trace.begun_ns, trace.parent, [])
+        headers: dict[str, str] = {}
+        self._propagator.inject(headers, set_span_in_context(root))
+        return root, json.dumps(headers)
+
     def export(self, trace: Trace) -> None:
         """InferRequest around the models, each around its execution."""
         from opentelemetry.trace import set_span_in_context
 
-        root = self._span("InferRequest", trace, trace.begun_ns, trace.context, trace.stamps)
+        root = trace.span
+        self._add_events(root, trace, trace.stamps)
         contexts = {0: set_span_in_context(root)}
         contexts[trace.id] = contexts[0]
         for one in sorted(trace.models, key=lambda one: one.id):
@@ -101,9 +108,13 @@ class Spans:
         span = self._tracer.start_span(
             name, context=parent or Context(), kind=SpanKind.SERVER, start_time=start
         )
+        self._add_events(span, trace, stamps)
+        return span
+
+    @staticmethod
+    def _add_events(span: Any, trace: Trace, stamps: list[Stamp]) -> None:
         for stamp, ns in stamps:
             span.add_event(stamp, timestamp=trace.epoch_ns + ns)
-        return span
 
     def close(self) -> None:
         """Send what is left. Blocks, while a collector does not answer for some seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
@@ -31,6 +32,10 @@ class Sink(Protocol):
 
     def take(self, trace: Trace) -> None: ...
 
+    def span(self, trace: Trace) -> tuple[Any, str]:
+        """What the trace is to its destination from the start, and its headers as JSON."""
+        ...
+
 
 @dataclass
 class ModelTrace:
@@ -49,14 +54,14 @@ class ModelTrace:
 class Trace:
     """The trace of one request. Belongs to the server's loop.
 
-    door: "HTTP" or "GRPC". context: what came with the request to continue a trace of the client.
+    door: "HTTP" or "GRPC". parent: what came with the request to continue a trace of the client.
     """
 
-    def __init__(self, sink: Sink, door: str, context: Any = None, since_ns: int = 0) -> None:
+    def __init__(self, sink: Sink, door: str, parent: Any = None, since_ns: int = 0) -> None:
         """since_ns: when the request began to come, 0 for now."""
         now = time.monotonic_ns()
         self.id = next(_IDS)
-        self.context = context
+        self.parent = parent
         self.epoch_ns = time.time_ns() - now  # of the monotonic clock's zero
         self.begun_ns = since_ns or now
         self.ended_ns = 0
@@ -67,6 +72,7 @@ class Trace:
         self._open: dict[int, ModelTrace] = {}
         received = "GRPC_WAITREAD" if door == "GRPC" else f"{door}_RECV"
         self.stamps += [(f"{received}_START", self.begun_ns), (f"{received}_END", now)]
+        self.span, self.context = sink.span(self)
 
     def answered(self, call: Call, model: str, version: int, answer: Answer) -> None:
         """A model has answered; after its last answer the door sends."""
@@ -123,12 +129,19 @@ class Trace:
             self.stamps = []
         self._sink.take(self)
 
+    def __del__(self) -> None:
+        # A request that no model took is traced as far as it came.
+        with contextlib.suppress(RuntimeError):  # the server is gone
+            if getattr(self, "ended_ns", 1) == 0:
+                self.sent()
+
 
 class _Child:
     """What a model asks of another one while it works on a traced request."""
 
     def __init__(self, trace: Trace, parent: int) -> None:
         self.id = next(_IDS)
+        self.context = trace.context
         self._trace = trace
         self._parent = parent
 

@@ -31,6 +31,10 @@ class Exporter(Protocol):
         """The client's trace that these headers continue, None when there is none."""
         ...
 
+    def begin(self, trace: Trace) -> tuple[Any, str]:
+        """The span of a trace that has begun, and its headers as JSON."""
+        ...
+
     def export(self, trace: Trace) -> None: ...
 
     def close(self) -> None: ...
@@ -63,11 +67,11 @@ class Tracer:
         self._update(model, changes)
         if model == _GLOBAL:
             for name in [name for name in self._specified if name != _GLOBAL]:
-                self._update(name, {})
+                self._update(name, {}, check=False)
         self.active = any(one.settings.on for one in self._sampling.values())
         return self.settings(model)
 
-    def _update(self, model: str, changes: Mapping[str, Any]) -> None:
+    def _update(self, model: str, changes: Mapping[str, Any], *, check: bool = True) -> None:
         specified = dict(self._specified.get(model, {}))
         if "count" in specified:
             specified["count"] = self._of(model).current.count
@@ -75,7 +79,7 @@ class Tracer:
         specified = {name: value for name, value in specified.items() if value is not None}
         below = self._default if model == _GLOBAL else self.settings()
         settings = replace(below, **specified)
-        if settings.on and settings.flaw:
+        if check and settings.on and settings.flaw:
             raise invalid(f"Attempting to set invalid trace setting :{settings.flaw}")
         replaced = self._sampling.pop(model, None)
         if replaced is not None:
@@ -158,6 +162,9 @@ class _Sampling:
             self._underway += 1
             return True
         return False
+
+    def span(self, trace: Trace) -> tuple[Any, str]:
+        return (None, "") if self._exporter is None else self._exporter.begin(trace)
 
     def take(self, trace: Trace) -> None:
         """A trace is complete."""

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from nerite.backends.base import LOGGED
 from nerite.core import tensor as tensors
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
@@ -139,6 +140,17 @@ class InferenceResponseSender:
         return self._call.cancelled
 
 
+class InferenceTrace:
+    """What a model may continue an OpenTelemetry trace with."""
+
+    def __init__(self, context: str | None) -> None:
+        self._context = context
+
+    def get_context(self) -> str | None:
+        """W3C's headers as a JSON object; None when the request is not traced, or not there."""
+        return self._context
+
+
 class InferenceRequest:
     """One request as `execute` sees it."""
 
@@ -176,6 +188,10 @@ class InferenceRequest:
     def is_cancelled(self) -> bool:
         return self._call.cancelled
 
+    def trace(self) -> InferenceTrace:
+        trace = self._request.trace
+        return InferenceTrace(trace if isinstance(trace, str) else None)
+
     def get_response_sender(self) -> InferenceResponseSender:
         if self._sender is None:
             self._sender = InferenceResponseSender(self._call)
@@ -204,7 +220,8 @@ class Logger:
 
     @staticmethod
     def log(message: str, level: str = INFO) -> None:
-        print(f"{level}: {message}", file=sys.stderr, flush=True)
+        # The front process reads lines that begin so, and logs the message at its level.
+        print(LOGGED + json.dumps([level, message]), file=sys.stderr, flush=True)
 
     @classmethod
     def log_info(cls, message: str) -> None:
