@@ -136,7 +136,7 @@ def test_restricted_categories() -> None:
         assert status(head) == 403
         assert head.reply is not None
         assert head.reply.body == (
-            b'{"error":"This API is restricted, expecting header \'admin-key\'"}'
+            b'{"error":"This API is restricted, expecting header \'Admin-Key\'"}'
         )
     assert status(ask(RESTRICTED, **{"ADMIN-KEY": "secret"})) is None
     assert status(ask(RESTRICTED, path="/v2/repository/index")) == 403

@@ -48,7 +48,7 @@ class ApiKeys:
 class Access:
     """What a port lets in.
 
-    restricted: by category, the header (in lower case) and value it asks for. hosts: the names
+    restricted: by category, the header and value it asks for. hosts: the names
     under which clients may address the port, None for any. origins: of the web pages that may.
     """
 
@@ -73,7 +73,7 @@ class Access:
         if category not in self.restricted:
             return None
         name, value = self.restricted[category]
-        given = headers.get(name)
+        given = headers.get(name.lower())
         if given is None or not hmac.compare_digest(given.encode(), value.encode()):
             return name
         return None
@@ -96,7 +96,7 @@ def _by_category(
     groups: Iterable[tuple[tuple[str, ...], str, str]], prefix: str
 ) -> dict[str, tuple[str, str]]:
     return {
-        category: (f"{prefix}{key}".lower(), value)
+        category: (f"{prefix}{key}", value)
         for categories, key, value in groups
         for category in categories
     }
