@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nerite.backends.base import Config, ModelSpec
+from nerite.core.batch import sizes, split, stack
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request, Response
@@ -55,21 +56,27 @@ class OnnxBackend:
         return config
 
     def execute(self, calls: list[Call]) -> None:
-        for call in calls:
-            try:
-                call.send(self._run(call.request))
-            except Exception as error:
-                text = f"onnx runtime error: {str(error).strip()}"
+        try:
+            parts = self._run([call.request for call in calls])
+        except Exception as error:
+            text = f"onnx runtime error: {str(error).strip()}"
+            for call in calls:
                 call.fail(InferenceError(Status.INTERNAL, text))
+            return
+        for call, outputs in zip(calls, parts, strict=True):
+            wanted = call.request.outputs or self._outputs
+            call.send(Response({name: outputs[name] for name in wanted}))
 
-    def _run(self, request: Request) -> Response:
-        names = list(request.outputs or self._outputs)
+    def _run(self, requests: list[Request]) -> list[dict[str, Tensor]]:
+        """The outputs of each request, all computed together."""
+        asked = {name for request in requests for name in request.outputs or self._outputs}
+        names = [name for name in self._outputs if name in asked]
         feeds = {
             name: _as_text(tensor) if name in self._texts else tensor
-            for name, tensor in request.inputs.items()
+            for name, tensor in stack(requests).items()
         }
-        values = self._session.run(names, feeds)
-        return Response(dict(zip(names, values, strict=True)))
+        outputs = dict(zip(names, self._session.run(names, feeds), strict=True))
+        return [outputs] if len(requests) == 1 else split(outputs, sizes(requests))
 
     def unload(self) -> None:
         del self._session

@@ -1,35 +1,73 @@
-"""Triton's default scheduler: calls go one by one, in order, to whichever instance has room."""
+"""Triton's default and dynamic batching schedulers: one loop that gathers, takes an instance and
+executes. Without dynamic batching a batch is one request.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
-from collections import deque
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 from nerite.schedulers.base import Pool
+from nerite.schedulers.queue import Levels, Queue
+
+# Triton's test hook: nothing is scheduled before so many requests have come.
+_HOLD = "TRITONSERVER_DELAY_SCHEDULER"
+
+
+class Batching(NamedTuple):
+    """How requests are gathered.
+
+    max_size: batch items together; 1 means that requests go alone. preferred: sizes to send at
+    once. delay_ns: how long the first of a batch waits for more. ragged: inputs whose shapes may
+    differ within a batch; all others must agree.
+    """
+
+    max_size: int = 1
+    preferred: tuple[int, ...] = ()
+    delay_ns: int = 0
+    ragged: frozenset[str] = frozenset()
+
+
+ALONE = Batching()
 
 
 class BatchScheduler:
-    """First in, first out over the instances of one model. Belongs to the server's loop.
+    """First in, first out over the instances of one model, within its queue's priorities.
 
-    `on_execute` is told of every execution, for the statistics.
+    Belongs to the server's loop. `on_execute` is told of every execution, for the statistics.
     """
 
-    def __init__(self, model: str, pool: Pool, on_execute: Callable[[list[Call]], None]) -> None:
-        self._model = model
+    def __init__(
+        self,
+        pool: Pool,
+        on_execute: Callable[[list[Call]], None],
+        batching: Batching = ALONE,
+        levels: Levels = Levels(),  # noqa: B008  immutable
+    ) -> None:
         self._pool = pool
         self._on_execute = on_execute
-        self._queue: deque[Call] = deque()
+        self._batching = batching
+        self._largest = max(batching.preferred, default=batching.max_size)
+        self._queue = Queue(levels)
         self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._held = int(os.environ.get(_HOLD, "0")) if batching.max_size > 1 else 0
 
     def submit(self, call: Call) -> None:
         if self._closed:
-            text = f"model '{self._model}' is being unloaded and takes no more requests"
-            call.fail(InferenceError(Status.UNAVAILABLE, text))
+            text = "Server is stopping, scheduler for model has stopped accepting new inference "
+            call.fail(InferenceError(Status.UNAVAILABLE, f"{call.request.label}{text}requests"))
             return
-        self._queue.append(call)
+        try:
+            self._queue.put(call)
+        except InferenceError as error:
+            call.fail(error)
+            return
         self.dispatch()
 
     def pending(self) -> int:
@@ -40,21 +78,82 @@ class BatchScheduler:
 
     def dispatch(self) -> None:
         queue = self._queue
-        while queue:
-            if queue[0].cancelled:
-                call = queue.popleft()
-                call.fail(InferenceError(Status.CANCELLED, f"{call.request.label}cancelled"))
-                continue
-            instance = self._pool.take()
+        while len(queue):
+            for call, error in queue.expire():
+                call.fail(error)
+            if len(queue) < self._held:
+                return
+            self._held = 0
+            instance = self._pool.take(2 if self._batching.max_size > 1 else None)
             if instance is None:
                 self._fail_all(self._pool.broken)
+                self._wake_at(queue.next_expiry)
                 return
-            call = queue.popleft()
-            call.taken_ns = time.monotonic_ns()
-            calls = [call]
+            count, wait_until = self._gather() if self._batching.max_size > 1 else (1, 0)
+            if wait_until:
+                expiry = queue.next_expiry
+                self._wake_at(min(wait_until, expiry) if expiry else wait_until)
+                return
+            calls = queue.take(count)
+            if not calls:
+                return
+            now = time.monotonic_ns()
+            for call in calls:
+                call.taken_ns = now
             self._on_execute(calls)
             instance.execute(calls, self.dispatch)
 
+    def _gather(self) -> tuple[int, int]:
+        """How many calls to send now, or until when (monotonic ns) to wait for more.
+
+        The rules are those of Triton's DynamicBatchScheduler::GetDynamicBatch.
+        """
+        batching = self._batching
+        count = size = best_count = 0
+        full = False
+        likeness: Any = None
+        oldest = 0
+        for call in self._queue:
+            if count == 0:
+                likeness, oldest = self._likeness(call), call.received_ns
+            else:
+                if size + call.batch_size > self._largest and not best_count:
+                    best_count = count
+                too_large = size + call.batch_size > batching.max_size
+                if too_large or self._likeness(call) != likeness:
+                    full = True
+                    break
+            oldest = min(oldest, call.received_ns)
+            count += 1
+            size += call.batch_size
+            if size in batching.preferred:
+                best_count = count
+        waited = time.monotonic_ns() - oldest
+        late = batching.delay_ns != 0 and waited >= batching.delay_ns
+        if best_count and not late:
+            return best_count, 0
+        if full or late or size >= self._largest or not batching.delay_ns:
+            return count, 0
+        return 0, oldest + batching.delay_ns
+
+    def _likeness(self, call: Call) -> Any:
+        """What must be equal for two requests to go together: inputs and shapes of their items."""
+        ragged = self._batching.ragged
+        return tuple(
+            (name, None if name in ragged else tensor.shape[1:])
+            for name, tensor in sorted(call.request.inputs.items())
+        )
+
+    def _wake_at(self, moment: int) -> None:
+        """Dispatch again at a moment of the monotonic clock (ns); 0 for not at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if moment:
+            delay = max(0, moment - time.monotonic_ns()) / 1e9
+            self._timer = asyncio.get_running_loop().call_later(delay, self.dispatch)
+
     def _fail_all(self, error: InferenceError | None) -> None:
-        while error is not None and self._queue:
-            self._queue.popleft().fail(error)
+        if error is not None:
+            for call in self._queue.take(len(self._queue)):
+                call.fail(error)

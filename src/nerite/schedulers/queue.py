@@ -1,0 +1,142 @@
+"""The queue of one model: priority levels, each with a limit and a time-out policy.
+
+Triton's semantics: level 1 goes first; in a level, what is in time goes before what was delayed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from nerite.core.call import Call
+from nerite.core.errors import InferenceError, Status
+
+_NEVER = 0
+
+
+class QueuePolicy(NamedTuple):
+    """Of one level. max_size: 0 is no limit. timeout_ns: 0 is none; what waits longer is
+    refused, or where `delay` is set goes behind what is in time. override: whether a request's
+    own, shorter time-out counts."""
+
+    max_size: int = 0
+    timeout_ns: int = 0
+    override: bool = False
+    delay: bool = False
+
+
+class Levels(NamedTuple):
+    """number: 0 means that there is one level, for all. default: of a request that names none."""
+
+    number: int = 0
+    default: int = 0
+    policy: QueuePolicy = QueuePolicy()
+    policies: Mapping[int, QueuePolicy] = {}
+
+
+class _Level:
+    """Calls with the moment they expire (ns of the monotonic clock, 0 for never)."""
+
+    __slots__ = ("delayed", "in_time", "policy")
+
+    def __init__(self, policy: QueuePolicy) -> None:
+        self.policy = policy
+        self.in_time: deque[tuple[Call, int]] = deque()
+        self.delayed: deque[Call] = deque()
+
+    def __len__(self) -> int:
+        return len(self.in_time) + len(self.delayed)
+
+    def put(self, call: Call) -> None:
+        policy = self.policy
+        if policy.max_size and len(self) >= policy.max_size:
+            text = f"{call.request.label}Exceeds maximum queue size"
+            raise InferenceError(Status.UNAVAILABLE, text)
+        timeout, own = policy.timeout_ns, call.request.timeout_us * 1000
+        # A level without a time-out of its own takes the request's; Triton compares with 0 there.
+        if policy.override and own and (own < timeout or not timeout):
+            timeout = own
+        self.in_time.append((call, call.received_ns + timeout if timeout else _NEVER))
+
+    def expire(self, now: int) -> Iterator[tuple[Call, InferenceError]]:
+        """What drops out: cancelled, or too late where that means refusal."""
+        if not any(call.cancelled or 0 < end < now for call, end in self.in_time) and not any(
+            call.cancelled for call in self.delayed
+        ):
+            return
+        kept: deque[tuple[Call, int]] = deque()
+        for call, end in self.in_time:
+            if call.cancelled:
+                yield call, _cancelled(call)
+            elif 0 < end < now and self.policy.delay:
+                self.delayed.append(call)
+            elif 0 < end < now:
+                text = f"{call.request.label}Request timeout expired"
+                yield call, InferenceError(Status.UNAVAILABLE, text)
+            else:
+                kept.append((call, end))
+        self.in_time = kept
+        for call in [call for call in self.delayed if call.cancelled]:
+            self.delayed.remove(call)
+            yield call, _cancelled(call)
+
+
+class Queue:
+    """Calls in the order they are to be executed in."""
+
+    def __init__(self, levels: Levels = Levels()) -> None:  # noqa: B008  immutable
+        self._levels = levels
+        policies = {0: levels.policy} if not levels.number else {
+            number: levels.policies.get(number, levels.policy)
+            for number in range(1, levels.number + 1)
+        }  # fmt: skip
+        self._by_priority = {number: _Level(policy) for number, policy in policies.items()}
+        self._plain = len(policies) == 1 and not any((levels.policy.timeout_ns,
+                                                      levels.policy.override))  # fmt: skip
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_priority.values()))
+
+    def __iter__(self) -> Iterator[Call]:
+        for level in self._by_priority.values():
+            for call, _ in level.in_time:
+                yield call
+            yield from level.delayed
+
+    def put(self, call: Call) -> None:
+        """Raises InferenceError when the call's level is full."""
+        number = 0
+        if self._levels.number:
+            number = call.request.priority
+            if not 0 < number <= self._levels.number:
+                number = self._levels.default
+        self._by_priority[number].put(call)
+
+    def expire(self) -> list[tuple[Call, InferenceError]]:
+        """Take out what is cancelled or too late, with the error that tells why."""
+        now = time.monotonic_ns()
+        return [gone for level in self._by_priority.values() for gone in level.expire(now)]
+
+    def take(self, count: int) -> list[Call]:
+        """The first `count` calls."""
+        taken: list[Call] = []
+        for level in self._by_priority.values():
+            while level.in_time and len(taken) < count:
+                taken.append(level.in_time.popleft()[0])
+            while level.delayed and len(taken) < count:
+                taken.append(level.delayed.popleft())
+        return taken
+
+    @property
+    def next_expiry(self) -> int:
+        """When the next call will be too late, in ns of the monotonic clock; 0 for never."""
+        if self._plain:
+            return _NEVER
+        ends = (end for level in self._by_priority.values() for _, end in level.in_time if end)
+        return min(ends, default=_NEVER)
+
+
+def _cancelled(call: Call) -> InferenceError:
+    return InferenceError(Status.CANCELLED, f"{call.request.label}cancelled")

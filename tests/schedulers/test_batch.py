@@ -1,0 +1,247 @@
+"""Gathering, priorities, time-outs and order, with instances that finish when the test says."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from nerite.core.call import Answer, Call
+from nerite.core.errors import InferenceError, Status
+from nerite.core.request import Request, Response
+from nerite.schedulers.batch import Batching, BatchScheduler
+from nerite.schedulers.order import Order
+from nerite.schedulers.queue import Levels, QueuePolicy
+
+
+class Executor:
+    """Holds what it is given until `finish`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Call]] = []
+        self.dones: list[Callable[[], None]] = []
+
+    def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
+        self.batches.append(calls)
+        self.dones.append(done)
+
+    @property
+    def names(self) -> list[str]:
+        return ["".join(call.request.id for call in batch) for batch in self.batches]
+
+
+class Pool:
+    """One executor that takes `room` executions at a time."""
+
+    def __init__(self, room: int = 1) -> None:
+        self.executor = Executor()
+        self.room = room
+        self.broken: InferenceError | None = None
+
+    def take(self, most: int | None = None) -> Executor | None:
+        return self.executor if len(self.executor.dones) < self.room else None
+
+    def finish(self) -> None:
+        self.executor.dones.pop(0)()
+
+
+class Desk:
+    """A scheduler with its pool, and what became of the calls."""
+
+    def __init__(self, batching: Batching, levels: Levels = Levels(), room: int = 1) -> None:  # noqa: B008
+        self.pool = Pool(room)
+        self.errors: dict[str, InferenceError] = {}
+        self.scheduler = BatchScheduler(self.pool, lambda calls: None, batching, levels)
+
+    def ask(self, name: str, size: int = 1, width: int = 2, **more: int) -> Call:
+        tensor = np.zeros((size, width), np.float32)
+        request = Request("m", {"in": tensor}, id=name, **more)  # type: ignore[arg-type]
+        call = Call(request, self._deliver, size)
+        self.scheduler.submit(call)
+        return call
+
+    def _deliver(self, call: Call, answer: Answer) -> None:
+        if isinstance(answer, InferenceError):
+            self.errors[call.request.id] = answer
+
+    @property
+    def sent(self) -> list[str]:
+        return self.pool.executor.names
+
+    def close(self) -> None:
+        """End what is open, so that no dropped call complains."""
+        for batch in self.pool.executor.batches:
+            for call in batch:
+                call.send(Response())
+        self.scheduler._fail_all(InferenceError(Status.UNAVAILABLE, "end"))
+
+
+async def test_alone() -> None:
+    desk = Desk(Batching())
+    for name in "abc":
+        desk.ask(name)
+    assert desk.sent == ["a"]
+    desk.pool.finish()
+    desk.pool.finish()
+    assert desk.sent == ["a", "b", "c"]
+    desk.close()
+
+
+async def test_what_waits_goes_together() -> None:
+    desk = Desk(Batching(max_size=4, preferred=(4,)))
+    for name in "abcdefg":
+        desk.ask(name)
+    assert desk.sent == ["a"]
+    desk.pool.finish()
+    assert desk.sent == ["a", "bcde"]
+    desk.pool.finish()
+    assert desk.sent == ["a", "bcde", "fg"]
+    desk.close()
+
+
+async def test_items_count_and_not_requests() -> None:
+    desk = Desk(Batching(max_size=4, preferred=(4,)), room=0)
+    for name, size in (("a", 3), ("b", 2), ("c", 1)):
+        desk.ask(name, size)
+    desk.pool.room = 9
+    desk.scheduler.dispatch()
+    assert desk.sent == ["a", "bc"]
+    desk.close()
+
+
+async def test_preferred_sizes_are_sent_at_once() -> None:
+    desk = Desk(Batching(max_size=8, preferred=(2, 4), delay_ns=10**10), room=9)
+    desk.ask("a")
+    assert desk.sent == []
+    desk.ask("b")
+    assert desk.sent == ["ab"]
+    desk.close()
+
+
+async def test_the_delay_of_the_first_sends_all() -> None:
+    desk = Desk(Batching(max_size=8, preferred=(8,), delay_ns=30_000_000), room=9)
+    desk.ask("a")
+    await asyncio.sleep(0.01)
+    desk.ask("b")
+    assert desk.sent == []
+    await asyncio.sleep(0.1)
+    assert desk.sent == ["ab"]
+    desk.close()
+
+
+async def test_shapes_that_differ_part_a_batch() -> None:
+    desk = Desk(Batching(max_size=8, preferred=(8,)), room=0)
+    for name, width in (("a", 2), ("b", 2), ("c", 3), ("d", 2)):
+        desk.ask(name, width=width)
+    desk.pool.room = 9
+    desk.scheduler.dispatch()
+    assert desk.sent == ["ab", "c", "d"]
+    desk.close()
+    ragged = Desk(Batching(max_size=8, preferred=(8,), ragged=frozenset(["in"])), room=0)
+    for name, width in (("a", 2), ("b", 3)):
+        ragged.ask(name, width=width)
+    ragged.pool.room = 9
+    ragged.scheduler.dispatch()
+    assert ragged.sent == ["ab"]
+    ragged.close()
+
+
+async def test_priorities() -> None:
+    desk = Desk(Batching(), Levels(number=3, default=2), room=0)
+    for name, priority in (("a", 3), ("b", 0), ("c", 1), ("d", 9), ("e", 1)):
+        desk.ask(name, priority=priority)
+    desk.pool.room = 9
+    desk.scheduler.dispatch()
+    assert desk.sent == ["c", "e", "b", "d", "a"]
+    desk.close()
+
+
+async def test_a_full_queue_refuses() -> None:
+    desk = Desk(Batching(), Levels(policy=QueuePolicy(max_size=2)))
+    for name in "abcd":
+        desk.ask(name)
+    assert desk.errors["d"].status is Status.UNAVAILABLE
+    assert desk.errors["d"].message == "[request id: d] Exceeds maximum queue size"
+    assert desk.scheduler.pending() == 2
+    desk.close()
+
+
+async def test_what_waits_too_long_is_refused_in_time() -> None:
+    desk = Desk(Batching(), Levels(policy=QueuePolicy(timeout_ns=30_000_000)))
+    desk.ask("a")
+    desk.ask("b")
+    await asyncio.sleep(0.1)
+    assert desk.errors["b"].message == "[request id: b] Request timeout expired"
+    assert desk.sent == ["a"]
+    desk.close()
+
+
+async def test_or_it_goes_behind() -> None:
+    policy = QueuePolicy(timeout_ns=20_000_000, override=True, delay=True)
+    desk = Desk(Batching(), Levels(policy=policy))
+    desk.ask("a")
+    desk.ask("b", timeout_us=1)
+    await asyncio.sleep(0.01)
+    desk.ask("c")
+    desk.pool.finish()
+    assert desk.sent == ["a", "c"]
+    desk.pool.finish()
+    assert desk.sent == ["a", "c", "b"]
+    desk.close()
+
+
+async def test_a_cancelled_call_leaves_the_queue() -> None:
+    desk = Desk(Batching(max_size=4, preferred=(4,)))
+    desk.ask("a")
+    desk.ask("b").cancel()
+    desk.ask("c")
+    desk.pool.finish()
+    assert desk.sent == ["a", "c"]
+    assert desk.errors["b"].status is Status.CANCELLED
+    desk.close()
+
+
+async def test_broken_instances_fail_what_waits() -> None:
+    desk = Desk(Batching())
+    desk.ask("a")
+    desk.ask("b")
+    desk.pool.broken = InferenceError(Status.UNAVAILABLE, "gone")
+    desk.scheduler.dispatch()
+    assert desk.errors["b"].message == "gone"
+    desk.close()
+
+
+async def test_a_closed_scheduler_refuses() -> None:
+    desk = Desk(Batching())
+    desk.scheduler.close()
+    desk.ask("a")
+    assert desk.errors["a"].status is Status.UNAVAILABLE
+    assert desk.sent == []
+
+
+async def test_tritons_hook_holds_until_so_many_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITONSERVER_DELAY_SCHEDULER", "3")
+    desk = Desk(Batching(max_size=2, preferred=(2,)), room=9)
+    desk.ask("a")
+    desk.ask("b")
+    assert desk.sent == []
+    desk.ask("c")
+    assert desk.sent == ["ab", "c"]
+    desk.close()
+
+
+def test_answers_keep_the_order_of_requests() -> None:
+    order = Order()
+    told: list[str] = []
+    calls = []
+    for name in "abc":
+        deliver = order.place(lambda call, answer: told.append(call.request.id))
+        calls.append(Call(Request("m", {}, id=name), deliver))
+    a, b, c = calls
+    c.send(Response())
+    b.send(Response(final=False))
+    assert told == []
+    a.send(Response())
+    assert told == ["a", "b"]
+    b.fail(InferenceError(Status.INTERNAL, "no"))
+    assert told == ["a", "b", "b", "c"]
