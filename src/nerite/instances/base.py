@@ -59,15 +59,11 @@ class Pool:
         errors = [instance.broken for instance in self._instances]
         return errors[0] if None not in errors else None
 
-    def take(self, most: int | None = None) -> Instance | None:
-        """The instance with the least to do among those that have room.
-
-        most: executions to hand to one ahead, however fast it is.
-        """
+    def take(self) -> Instance | None:
+        """The instance with the least to do among those that have room."""
         best = None
         for instance in self._instances:
-            room = instance.capacity if most is None else min(instance.capacity, most)
-            has_room = instance.ready and instance.in_flight < room
+            has_room = instance.ready and instance.in_flight < instance.capacity
             if has_room and (best is None or instance.in_flight < best.in_flight):
                 best = instance
         return best
