@@ -1,5 +1,6 @@
 """Keys, restrictions and limits of a real server, through NVIDIA's unmodified clients."""
 
+import gzip
 import http.client
 import json
 import socket
@@ -260,3 +261,23 @@ def test_forwarded_headers(serve: Serve, tmp_path: Path) -> None:
     answer.request("POST", "/v2/models/echo/generate", b'{"IN": 1}', {"my_user": "me"})
     assert json.loads(json.loads(answer.getresponse().read())["SAID"]) == {"my_user": "me"}
     answer.close()
+
+
+def test_a_bomb(serving: Serving) -> None:
+    """Refused at the limit, and nothing else is served more slowly for it."""
+    bomb = gzip.compress(bytes(100 << 20), compresslevel=1)
+    headers = {"Content-Encoding": "gzip"}
+    connection = http.client.HTTPConnection(serving.http, timeout=30)
+    connection.request("POST", "/v2/models/identity_fp32/infer", bomb, headers)
+    assert status(serving.http, "/v2/health/live") == 200
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["error"]) == (
+        400,
+        "Decompressed data size exceeds the maximum allowed value of 67108864 bytes. "
+        "Use --http-max-input-size to increase the limit.",
+    )
+    broken = b"x" * 10_000
+    connection.request("POST", "/v2/models/identity_fp32/infer", broken, headers)
+    answer = connection.getresponse()
+    assert (answer.status, b"failed to decompress" in answer.read()) == (400, True)
+    connection.close()

@@ -8,9 +8,9 @@ from functools import partial
 from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
-from nerite.frontends.compression import compress, decompress
 from nerite.frontends.http1 import Exchange, Head
 from nerite.frontends.intake import Intake
+from nerite.frontends.packed import respond, unpack
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_generate import GenerateDoor
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
@@ -142,12 +142,16 @@ class V2Http:
             answer_json(exchange, {"error": "Model version not ready"}, 400)
 
     def _infer(self, name: str, version: str, exchange: Exchange) -> None:
+        if "content-encoding" in exchange.head.headers:
+            unpack(exchange, self._input_limit, partial(self._submit, name, version))
+        else:
+            self._submit(name, version, exchange)
+
+    def _submit(self, name: str, version: str, exchange: Exchange) -> None:
         model = self._server.find(name, version)
         if model.config.model_transaction_policy.decoupled:
             text = "HTTP end point doesn't support models with decoupled transaction policy"
             raise InferenceError(Status.UNSUPPORTED, text)
-        if "content-encoding" in exchange.head.headers:
-            exchange.body = decompress(exchange.head, exchange.body, self._input_limit)
         length = _header_length(exchange)
         if length == 0:
             request, form = raw_request(model, version, exchange.body), self._raw_form
@@ -176,8 +180,7 @@ class V2Http:
             return
         headers = JSON if length is None else _OCTETS % length
         if "accept-encoding" in exchange.head.headers:
-            encoding, packed = compress(exchange.head, parts)
-            exchange.respond(200, headers + encoding, packed)
+            respond(exchange, headers, parts)
         else:
             exchange.respond(200, headers, parts)
 
