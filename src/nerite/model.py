@@ -21,6 +21,8 @@ from nerite.repository import config as configs
 from nerite.repository.config import ModelConfig
 from nerite.repository.repository import ModelEntry
 from nerite.schedulers.batch import BatchScheduler
+from nerite.schedulers.order import Order
+from nerite.scheduling import batching_of, levels_of
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,10 @@ class Model:
         self._decoupled = config.model_transaction_policy.decoupled
         self._instances = instances
         self._pool = Pool(instances)
-        self._scheduler = BatchScheduler(self.name, self._pool, self.stats.count_execution)
+        self._order = Order() if config.dynamic_batching.preserve_ordering else None
+        self._scheduler = BatchScheduler(
+            self._pool, self.stats.count_execution, batching_of(config), levels_of(config)
+        )
         self._open = 0
         self._closing = False
         self._idle = asyncio.Event()
@@ -102,6 +107,8 @@ class Model:
         Raises InferenceError for a bad request, and then delivers nothing.
         """
         batch_size = self.contract.check(request)
+        if self._order is not None:
+            deliver = self._order.place(deliver)
         call = Call(request, partial(self._deliver, deliver), batch_size)
         self._open += 1
         self._scheduler.submit(call)

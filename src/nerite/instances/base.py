@@ -59,11 +59,15 @@ class Pool:
         errors = [instance.broken for instance in self._instances]
         return errors[0] if None not in errors else None
 
-    def take(self) -> Instance | None:
-        """The instance with the least to do among those that have room."""
+    def take(self, most: int | None = None) -> Instance | None:
+        """The instance with the least to do among those that have room.
+
+        most: executions to hand to one ahead, however fast it is.
+        """
         best = None
         for instance in self._instances:
-            has_room = instance.ready and instance.in_flight < instance.capacity
+            room = instance.capacity if most is None else min(instance.capacity, most)
+            has_room = instance.ready and instance.in_flight < room
             if has_room and (best is None or instance.in_flight < best.in_flight):
                 best = instance
         return best
