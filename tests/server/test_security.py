@@ -1,9 +1,11 @@
 """Keys, restrictions and limits of a real server, through NVIDIA's unmodified clients."""
 
+import contextlib
 import gzip
 import http.client
 import json
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,17 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def clients(serving: Serving) -> list[Any]:
-    return [
-        tritonclient.http.InferenceServerClient(serving.http),
-        tritonclient.grpc.InferenceServerClient(serving.grpc),
-    ]
+Clients = Callable[[Serving], list[Any]]
+
+
+@pytest.fixture
+def clients() -> Iterator[Clients]:
+    """Both clients of a server, closed at the test's end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda serving: [
+            stack.enter_context(tritonclient.http.InferenceServerClient(serving.http)),
+            stack.enter_context(tritonclient.grpc.InferenceServerClient(serving.grpc)),
+        ]
 
 
 def infer(client: Any, **headers: str) -> None:
@@ -40,7 +48,7 @@ def infer(client: Any, **headers: str) -> None:
     np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), [2, 2, 2, 2])
 
 
-def test_api_keys(serve: Serve, repository: Path, tmp_path: Path) -> None:
+def test_api_keys(serve: Serve, repository: Path, tmp_path: Path, clients: Clients) -> None:
     keys = tmp_path / "keys"
     keys.write_text("# the team's\nsesame\n")
     serving = serve(f"--model-repository={repository}", f"--api-key-file={keys}")
@@ -99,7 +107,7 @@ def status(address: str, path: str, method: str = "GET", body: bytes = b"", **he
         connection.close()
 
 
-def test_restricted_endpoints(serve: Serve, repository: Path) -> None:
+def test_restricted_endpoints(serve: Serve, repository: Path, clients: Clients) -> None:
     serving = serve(
         f"--model-repository={repository}",
         "--http-restricted-api=inference,health:admin-key=admin-value",
@@ -202,7 +210,7 @@ def test_compression(serving: Serving, algorithm: str) -> None:
     connection.close()
 
 
-def test_files_in_a_load_request(serve: Serve, repository: Path) -> None:
+def test_files_in_a_load_request(serve: Serve, repository: Path, clients: Clients) -> None:
     code = (repository / "add_sub" / "1" / "model.py").read_bytes()
     config = json.dumps({"backend": "python", "max_batch_size": 0})
     flags = (f"--model-repository={repository}", "--model-control-mode=explicit")
@@ -241,7 +249,7 @@ ECHO_CONFIG = """
 """
 
 
-def test_forwarded_headers(serve: Serve, tmp_path: Path) -> None:
+def test_forwarded_headers(serve: Serve, tmp_path: Path, clients: Clients) -> None:
     add_model(tmp_path, "echo", ECHO_CONFIG, ECHO)
     flags = [f"--{door}-header-forward-pattern=my_.*|priority" for door in ("http", "grpc")]
     serving = serve(f"--model-repository={tmp_path}", *flags)
