@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,28 @@ def test_timestamps_of_every_door(start: Start, tmp_path: Path) -> None:
         assert begun < times[0] < times[-1] < time.monotonic_ns()
     at = dict(one["stamps"])
     assert 0.05e9 <= at["COMPUTE_OUTPUT_START"] - at["COMPUTE_INPUT_END"] < 0.3e9
+
+
+def test_a_body_that_comes_slowly(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    serving = start(
+        *("--trace-config", f"triton,file={file}", "--trace-config", "level=TIMESTAMPS"),
+        *("--trace-config", "rate=1"),
+    )
+    entry = {"name": "SECONDS", "shape": [1, 1], "datatype": "FP32", "data": [0]}
+    body = json.dumps({"inputs": [entry]}).encode()
+    connection = HTTPConnection(serving.http)
+    connection.putrequest("POST", "/v2/models/acts/infer")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:10])
+    time.sleep(0.2)
+    connection.send(body[10:])
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert serving.stop() == 0
+    (trace,) = read(file).values()
+    at = dict(trace["stamps"])
+    assert 0.15e9 < at["HTTP_RECV_END"] - at["HTTP_RECV_START"] < 0.4e9
 
 
 def test_rate_count_and_numbered_files(start: Start, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import logging
 import math
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -52,12 +53,11 @@ class Connection(asyncio.BufferedProtocol):
         self._stage = Stage()
         self._head: Head | None = None
         self._body: memoryview | None = None
-        self._body_filled = 0
+        self._body_filled = self._begun_ns = 0
         self._chunks: Chunks | None = None
         self._exchange: Exchange | None = None
         self._begun = False  # a request is arriving, and its time runs
-        self._parsing = False
-        self._paused = False
+        self._parsing = self._paused = False
         self._discarding = False
         self._congested: asyncio.Future[None] | None = None
         self._unsent = _NEVER
@@ -153,6 +153,7 @@ class Connection(asyncio.BufferedProtocol):
         if head.reply is not None:
             self._turn_away(head, head.reply)
             return False
+        self._begun_ns = time.monotonic_ns()
         if head.expects:
             self._transport.write(_CONTINUE)
         if head.chunked:
@@ -176,12 +177,12 @@ class Connection(asyncio.BufferedProtocol):
     def _hand_over(self, body: Body) -> None:
         head, self._head = self._head, None
         assert head is not None
-        self._begun = False
+        begun_ns, self._begun_ns, self._begun = self._begun_ns, 0, False
         self.deadline = _NEVER
         if head.reply is not None:
             self.answer(head, head.reply.status, head.reply.headers, [head.reply.body])
             return
-        exchange = self._exchange = Exchange(self, head, body)
+        exchange = self._exchange = Exchange(self, head, body, begun_ns)
         try:
             self._listener.handler(exchange)
         except Exception:

@@ -26,14 +26,16 @@ class Channel(Protocol):
 class Exchange:
     """One request, whole, and the one answer it gets: respond, or start, write and end.
 
-    on_disconnect is called when the client leaves before it has been answered.
+    on_disconnect is called when the client leaves before it has been answered. begun_ns: when a
+    body that did not come with its head began to come, of the monotonic clock; else 0.
     """
 
-    __slots__ = ("_channel", "_started", "body", "head", "on_disconnect")
+    __slots__ = ("_channel", "_started", "begun_ns", "body", "head", "on_disconnect")
 
-    def __init__(self, channel: Channel, head: Head, body: Body) -> None:
+    def __init__(self, channel: Channel, head: Head, body: Body, begun_ns: int = 0) -> None:
         self._channel: Channel | None = channel
         self._started = False
+        self.begun_ns = begun_ns
         self.head = head
         self.body = body
         self.on_disconnect: Callable[[], None] | None = None

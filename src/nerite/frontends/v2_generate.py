@@ -50,8 +50,9 @@ class GenerateDoor:
     def _submit(self, exchange: Exchange, request: Request, reply: _Single | _Events) -> None:
         deliver: Deliver = reply.deliver
         if self._server.tracer.active:
-            headers = exchange.head.headers
-            request, deliver = self._server.tracer.follow(request, deliver, "HTTP", headers)
+            headers, begun = exchange.head.headers, exchange.begun_ns
+            follow = self._server.tracer.follow
+            request, deliver = follow(request, deliver, "HTTP", headers, begun)
         call = self._server.submit(request, deliver)
         if exchange.open:
             exchange.on_disconnect = call.cancel

@@ -161,8 +161,9 @@ class V2Http:
         target = Target(model, form, form.places(self._regions))
         deliver: Deliver = partial(self._deliver, exchange, target)
         if self._server.tracer.active:
-            headers = exchange.head.headers
-            request, deliver = self._server.tracer.follow(request, deliver, "HTTP", headers)
+            headers, begun = exchange.head.headers, exchange.begun_ns
+            follow = self._server.tracer.follow
+            request, deliver = follow(request, deliver, "HTTP", headers, begun)
         call = self._server.submit(request, deliver)
         if exchange.open:
             exchange.on_disconnect = call.cancel
