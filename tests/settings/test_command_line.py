@@ -151,6 +151,13 @@ def test_a_wrong_variable(capsys: pytest.CaptureFixture[str]) -> None:
     assert "NERITE_HTTP_PORT: Invalid option value. Got x" in refused(capsys, NERITE_HTTP_PORT="x")
 
 
+def test_a_misspelt_variable() -> None:
+    settings = read(NERITE_HTPP_PORT="9000", NERITE_TEST_REQUIRE_SERVICES="1")
+    assert settings.notices == [
+        "the environment variable NERITE_HTPP_PORT names no setting; did you mean NERITE_HTTP_PORT?"
+    ]
+
+
 def test_flags_without_effect_are_told_once() -> None:
     settings = read("--http-thread-count=4", "--pinned-memory-pool-byte-size=0", "--id=x")
     (notice,) = settings.notices

@@ -42,6 +42,7 @@ def parse(
         given = {**_from_environment(environment), **_from_flags(argv)}
         settings = complete(given, defaults or {})
         check(settings)
+        settings.notices += _misspelt(environment)
     except (UsageError, ValueError) as error:
         _leave(program, str(error))
     return settings
@@ -66,6 +67,19 @@ def _from_environment(environment: Mapping[str, str]) -> dict[Option, Any]:
             raise UsageError(f"{option.variable}: {error}") from None
         given[option] = values if option.repeat else values[0]
     return given
+
+
+def _misspelt(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none."""
+    known = {option.variable for option in OPTIONS}
+    notices = []
+    for name in environment:
+        # Our own tests have variables too.
+        if name.startswith("NERITE_") and name not in known and not name.startswith("NERITE_TEST_"):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            notices.append(f"the environment variable {name} names no setting{hint}")
+    return notices
 
 
 def _from_flags(argv: Sequence[str]) -> dict[Option, Any]:
