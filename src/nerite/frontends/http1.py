@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from nerite.frontends.http1_chunks import Chunks
-from nerite.frontends.http1_exchange import JSON, Body, Exchange, Handler
+from nerite.frontends.http1_exchange import JSON, Body, Exchange, Handler, write_parts
 from nerite.frontends.http1_head import BadRequest, Head, Limits, Reply
 from nerite.frontends.http1_stage import Stage, room_for
 
@@ -35,7 +35,6 @@ Gate = Callable[[Head], None]
 
 _KEPT_HEADS = 1024
 _KEPT_HEAD = 1 << 12  # bytes of a head above which it is not kept
-_SMALL = 1 << 16  # a part above this is written by itself and not copied
 _LINES = {int(one): f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER = 5.0  # seconds to go on reading from a client that has been refused
@@ -57,11 +56,9 @@ class Connection(asyncio.BufferedProtocol):
         self._chunks: Chunks | None = None
         self._exchange: Exchange | None = None
         self._begun = False  # a request is arriving, and its time runs
-        self._parsing = self._paused = False
-        self._discarding = False
+        self._parsing = self._paused = self._discarding = False
         self._congested: asyncio.Future[None] | None = None
-        self._unsent = _NEVER
-        self.deadline = _NEVER
+        self._unsent = self.deadline = _NEVER
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -98,8 +95,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._congested = asyncio.get_running_loop().create_future()
-        self._unsent = _NEVER
-        self.deadline = self._listener.now + self._listener.limits.idle_seconds
+        self._wait_idle()
 
     def resume_writing(self) -> None:
         congested, self._congested = self._congested, None
@@ -203,10 +199,7 @@ class Connection(asyncio.BufferedProtocol):
         start.append(b"\r\n")
         if head.method != "HEAD":
             start += parts
-        if length < _SMALL:
-            self._transport.write(b"".join(start))
-        else:
-            self.write(start)
+        write_parts(self._transport, start)
         self._go_on(keep)
 
     def start(self, head: Head, status: int, headers: bytes) -> None:
@@ -230,16 +223,7 @@ class Connection(asyncio.BufferedProtocol):
             await asyncio.shield(self._congested)
 
     def write(self, parts: Sequence[Body]) -> None:
-        small: list[Body] = []
-        for part in parts:
-            if len(part) < _SMALL:
-                small.append(part)
-                continue
-            self._transport.write(b"".join(small))
-            self._transport.write(part)
-            small = []
-        if small:
-            self._transport.write(b"".join(small))
+        write_parts(self._transport, parts)
 
     def _go_on(self, keep: bool) -> None:
         self._wait_idle()
@@ -267,18 +251,17 @@ class Connection(asyncio.BufferedProtocol):
         self._discarding = True
         self._head = self._body = self._chunks = None
         self._stage.clear()
-        self._begun = True  # for _read: there is nothing to begin
-        extra = b"" if head is None else head.extra
+        self._begun = True  # there is nothing to begin
         length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(reply.body)
-        self.write([_LINES[reply.status], extra, reply.headers, length, reply.body])
+        extra = head.extra + reply.headers if head else reply.headers
+        self.write([_LINES[reply.status], extra, length, reply.body])
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.deadline = self._listener.now + _LINGER
 
     def _begin(self) -> None:
         self._begun = True
-        seconds = self._listener.limits.send_seconds
-        self.deadline = self._listener.now + seconds if seconds else _NEVER
+        self.deadline = self._listener.now + (self._listener.limits.send_seconds or _NEVER)
 
     def _wait_idle(self) -> None:
         self._unsent = _NEVER
