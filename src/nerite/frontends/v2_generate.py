@@ -20,7 +20,7 @@ from nerite.core.tensor import Tensor, datatype_of
 from nerite.frontends.answers import answer_error, answer_json, http_status
 from nerite.frontends.http1 import Body, Exchange
 from nerite.frontends.intake import Forwarding
-from nerite.frontends.v2_request import json_document, json_tensor, scalar_parameter
+from nerite.frontends.v2_json import json_document, json_tensor, scalar_parameter
 from nerite.server import Server
 
 _EVENTS = b"Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"

@@ -8,11 +8,10 @@ import binascii
 from collections.abc import Coroutine
 from typing import Any
 
-import orjson
-
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import answer_error, answer_json
 from nerite.frontends.http1 import Exchange
+from nerite.frontends.v2_json import json_document, member_object
 from nerite.server import Server
 from nerite.versions import ModelState
 
@@ -91,18 +90,8 @@ def index_entry(state: ModelState) -> dict[str, str]:
 
 
 def _document(exchange: Exchange, kind: str) -> dict[str, Any]:
-    document: dict[str, Any]
-    if not exchange.body:
-        return {}
-    try:
-        document = orjson.loads(exchange.body)
-    except orjson.JSONDecodeError as error:
-        text = f"failed to parse the {kind} JSON buffer: {error.msg} at {error.pos}"
-        raise InferenceError(Status.INTERNAL, text) from None
-    parameters = document.get("parameters", {}) if isinstance(document, dict) else None
-    if not isinstance(parameters, dict):
-        text = "attempt to access JSON non-object as object"
-        raise InferenceError(Status.INTERNAL, text)
+    document = json_document(exchange.body, kind) if exchange.body else {}
+    member_object(document, "parameters")
     return document
 
 

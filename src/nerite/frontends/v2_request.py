@@ -11,18 +11,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import orjson
 
-from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.errors import invalid
 from nerite.core.request import Parameter, Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
 from nerite.frontends.http1 import Body
 from nerite.frontends.regions import Regions
+from nerite.frontends.v2_json import (
+    NOT_IN_JSON,
+    flag,
+    json_document,
+    json_tensor,
+    malformed,
+    member_object,
+    objects,
+    scalar_parameter,
+    shape_of,
+    string,
+    unsigned,
+)
 from nerite.frontends.v2_response import OutputForm, Wish
 from nerite.model import Model
 
-NOT_IN_JSON = ("FP16", "BF16")
-_MAX_DEPTH = 100
 _KEPT = 1024
 
 
@@ -102,7 +112,7 @@ class _Template:
     ) -> None:
         self._inputs: list[tuple[_Input, Tensor | None]] = []
         names = set()
-        for entry in _list(document, "inputs"):
+        for entry in objects(document, "inputs"):
             one = _Input(entry, has_binary)
             if one.name in names:
                 raise invalid(f"input '{one.name}' already exists in request")
@@ -110,14 +120,14 @@ class _Template:
             tensor = _from_json(entry, one) if one.in_document else None
             self._inputs.append((one, tensor))
         self.all_binary = all(tensor is None for _, tensor in self._inputs)
-        parameters = dict(_object(document, "parameters"))
-        default = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
+        parameters = dict(member_object(document, "parameters"))
+        default = flag(parameters.pop("binary_data_output", False), "binary_data_output")
         wishes = _wishes(document)
         self.form = OutputForm(wishes, default)
         self._request = Request(
             model=model,
             version=version,
-            id=_string(document, "id") if "id" in document else "",
+            id=string(document, "id") if "id" in document else "",
             inputs={},
             outputs=tuple(wishes),
             **_scheduling(parameters),
@@ -162,9 +172,9 @@ class _Input:
                  "size")  # fmt: skip
 
     def __init__(self, entry: Mapping[str, Any], has_binary: bool) -> None:
-        self.name = _string(entry, "name")
-        self.datatype = _string(entry, "datatype")
-        self.shape = _shape(entry)
+        self.name = string(entry, "name")
+        self.datatype = string(entry, "datatype")
+        self.shape = shape_of(entry)
         try:
             self.dtype = numpy_dtype(self.datatype)
         except KeyError:
@@ -180,7 +190,7 @@ class _Input:
 
     def _read_place(self, entry: Mapping[str, Any], has_binary: bool) -> None:
         """Where the data is: exactly one of document, binary section and shared memory."""
-        parameters = _object(entry, "parameters")
+        parameters = member_object(entry, "parameters")
         places = [
             *(["data"] if "data" in entry else []),
             *(key for key in ("binary_data_size", "shared_memory_region") if key in parameters),
@@ -241,68 +251,12 @@ def _from_json(entry: Mapping[str, Any], one: _Input) -> Tensor:
     """An input whose data stands in the document."""
     if one.datatype in NOT_IN_JSON or isinstance(entry.get("data"), list):
         return json_tensor(one.name, one.datatype, one.shape, entry.get("data", []))
-    raise _malformed("Unable to parse 'data': attempt to access non-array member 'data'")
-
-
-def json_tensor(name: str, datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor:
-    """JSON values, nested or flat, as a tensor. Raises InferenceError with Triton's texts."""
-    if datatype in NOT_IN_JSON:
-        raise invalid(
-            f"receiving {datatype} data via JSON is not supported. Please use the binary data "
-            f"format for input {name}"
-        )
-    flat: list[Any] = []
-    _flatten(data, flat, 0)
-    _check_types(flat, datatype)
-    count = math.prod(shape)
-    if len(flat) > count:
-        text = "Unable to parse 'data': Shape does not match true shape of 'data' field"
-        raise _malformed(text)
-    if len(flat) < count:
-        raise _malformed("Failed to parse 'data' field: shape does not match true shape")
-    if datatype == "BYTES":
-        items = np.empty(count, dtype=object)
-        items[:] = [item.encode() for item in flat]
-        return items.reshape(shape)
-    try:
-        return np.array(flat, dtype=numpy_dtype(datatype)).reshape(shape)
-    except OverflowError:
-        raise invalid(f"a value of input '{name}' is outside the range of {datatype}") from None
-
-
-def _flatten(data: list[Any], flat: list[Any], depth: int) -> None:
-    if depth >= _MAX_DEPTH:
-        raise invalid(f"JSON nesting depth exceeds maximum allowed limit ({_MAX_DEPTH})")
-    if not any(isinstance(item, list) for item in data):
-        flat.extend(data)
-        return
-    for item in data:
-        if isinstance(item, list):
-            _flatten(item, flat, depth + 1)
-        else:
-            flat.append(item)
-
-
-def _check_types(flat: list[Any], datatype: str) -> None:
-    """JSON's own types must fit: a float is no integer, true is no number."""
-    allowed: set[type]
-    if datatype == "BYTES":
-        allowed, word = {str}, "string"
-    elif datatype == "BOOL":
-        allowed, word = {bool}, "boolean"
-    elif datatype.startswith("FP"):
-        allowed, word = {int, float}, "number"
-    else:
-        allowed = {int}
-        word = "unsigned-integer" if datatype.startswith("U") else "signed-integer"
-    wrong = not set(map(type, flat)) <= allowed
-    if wrong or (word == "unsigned-integer" and flat and min(flat) < 0):
-        raise _malformed(f"Unable to parse 'data': attempt to access JSON non-{word} as {word}")
+    raise malformed("Unable to parse 'data': attempt to access non-array member 'data'")
 
 
 def _shared(parameters: Mapping[str, Any]) -> tuple[str, int, int]:
     """The region, offset and size that an input's or output's parameters name."""
-    region = _string(parameters, "shared_memory_region")
+    region = string(parameters, "shared_memory_region")
     offset = unsigned(parameters.get("shared_memory_offset", 0), "shared_memory_offset")
     size = unsigned(parameters.get("shared_memory_byte_size", 0), "shared_memory_byte_size")
     return region, offset, size
@@ -311,16 +265,16 @@ def _shared(parameters: Mapping[str, Any]) -> tuple[str, int, int]:
 def _wishes(document: Mapping[str, Any]) -> dict[str, Wish]:
     """The outputs asked for and how each is wanted, in their order."""
     wishes: dict[str, Wish] = {}
-    for entry in _list(document, "outputs") if "outputs" in document else []:
-        name = _string(entry, "name")
+    for entry in objects(document, "outputs") if "outputs" in document else []:
+        name = string(entry, "name")
         if name in wishes:
             raise invalid(f"output '{name}' already exists in request")
-        wishes[name] = _wish(_object(entry, "parameters"))
+        wishes[name] = _wish(member_object(entry, "parameters"))
     return wishes
 
 
 def _wish(parameters: Mapping[str, Any]) -> Wish:
-    binary = _flag(parameters.get("binary_data", False), "binary_data")
+    binary = flag(parameters.get("binary_data", False), "binary_data")
     classes = unsigned(parameters.get("classification", 0), "classification")
     if "shared_memory_region" not in parameters:
         return Wish(binary, classes)
@@ -339,7 +293,7 @@ def _scheduling(parameters: dict[str, Any]) -> dict[str, Any]:
         values["sequence_id"] = value if isinstance(value, str) else unsigned(value, "sequence_id")
     for key in ("sequence_start", "sequence_end"):
         if key in parameters:
-            values[key] = _flag(parameters.pop(key), key)
+            values[key] = flag(parameters.pop(key), key)
     if "priority" in parameters:
         values["priority"] = unsigned(parameters.pop("priority"), "priority")
     if "timeout" in parameters:
@@ -349,87 +303,3 @@ def _scheduling(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _parameters(parameters: dict[str, Any]) -> dict[str, Parameter]:
     return {key: scalar_parameter(key, value) for key, value in parameters.items()}
-
-
-def scalar_parameter(key: str, value: Any) -> Parameter:
-    """A request parameter that is not one of Triton's own. Raises InferenceError."""
-    if key.startswith("triton_"):
-        raise invalid(
-            "parameter keys starting with 'triton_' are reserved for Triton usage and should not "
-            "be specified."
-        )
-    if not isinstance(value, (bool, int, float, str)):
-        raise invalid(
-            f"parameter '{key}' has invalid type. It should be either 'int', 'bool', 'string' or "
-            "'double'."
-        )
-    return value
-
-
-def _malformed(message: str) -> InferenceError:
-    return InferenceError(Status.INTERNAL, message)
-
-
-def json_document(data: Body) -> dict[str, Any]:
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        text = f"failed to parse the request JSON buffer: {error.msg} at {error.pos}"
-        raise _malformed(text) from None
-    if not isinstance(document, dict):
-        raise _malformed("attempt to access JSON non-object as object")
-    return document
-
-
-def _list(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    if key not in document:
-        raise _malformed(f"Unable to parse '{key}': attempt to access non-existing object member "
-                         f"'{key}'")  # fmt: skip
-    value = document[key]
-    if not isinstance(value, list):
-        raise _malformed(f"Unable to parse '{key}': attempt to access non-array member '{key}'")
-    for entry in value:
-        if not isinstance(entry, dict):
-            raise _malformed(
-                f"Unable to parse '{key}': attempt to access JSON non-object as object"
-            )
-    return value
-
-
-def _object(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key, {})
-    if not isinstance(value, dict):
-        raise _malformed(f"Unable to parse '{key}': attempt to access JSON non-object as object")
-    return value
-
-
-def _string(document: Mapping[str, Any], key: str) -> str:
-    if key not in document:
-        raise _malformed(
-            f"Unable to parse '{key}': attempt to access non-existing object member '{key}'"
-        )
-    value = document[key]
-    if not isinstance(value, str):
-        raise _malformed(f"Unable to parse '{key}': attempt to access JSON non-string as string")
-    return value
-
-
-def _flag(value: Any, key: str) -> bool:
-    if not isinstance(value, bool):
-        raise _malformed(f"Unable to parse '{key}': attempt to access JSON non-boolean as boolean")
-    return value
-
-
-def unsigned(value: Any, key: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise _malformed(
-            f"Unable to parse '{key}': attempt to access JSON non-unsigned-integer as "
-            "unsigned-integer"
-        )
-    return value
-
-
-def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
-    if not isinstance(entry.get("shape"), list):
-        raise _malformed("Unable to parse 'shape': attempt to access non-array member 'shape'")
-    return tuple(unsigned(dim, "shape") for dim in entry["shape"])

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import orjson
 from tritonclient.grpc import service_pb2 as pb
 
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import answer_json, not_allowed
 from nerite.frontends.http1 import Body, Exchange
+from nerite.frontends.v2_json import json_document
 from nerite.server import Server
 from nerite.telemetry import FORMATS, LogSettings
 from nerite.tracing.settings import levels_of, shown
@@ -210,16 +210,7 @@ def _log_rows(settings: LogSettings) -> dict[str, Any]:
 
 
 def _document(body: Body, kind: str) -> dict[str, Any]:
-    if not body:
-        return {}
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        text = f"failed to parse the {kind} JSON buffer: {error.msg} at {error.pos}"
-        raise _malformed(text) from None
-    if not isinstance(document, dict):
-        raise _malformed("attempt to access JSON non-object as object")
-    return document
+    return json_document(body, kind) if body else {}
 
 
 def _malformed(text: str) -> InferenceError:

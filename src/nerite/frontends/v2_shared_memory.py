@@ -9,7 +9,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import answer_json
 from nerite.frontends.http1 import Exchange
 from nerite.frontends.regions import Regions
-from nerite.frontends.v2_request import json_document, unsigned
+from nerite.frontends.v2_json import json_document, unsigned
 
 Route = Callable[[Exchange], None]
 NO_CUDA = "CUDA shared memory is not supported: this server holds no tensors on a GPU"
