@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
@@ -64,8 +64,8 @@ class _TraceFile:
             self._stream.close()
 
 
-def _guarded(write: object, traces: Sequence[str]) -> None:
+def _guarded(write: Callable[[Sequence[str]], None], traces: Sequence[str]) -> None:
     try:
-        write(traces)  # type: ignore[operator]
+        write(traces)
     except OSError as error:
         log.error("failed creating trace file: %s", error)

@@ -96,10 +96,9 @@ class Trace:
             self.models.append(one)
             if self._sink.tensors:
                 one.tensors += _named("TENSOR_QUEUE_INPUT", call.request.inputs)
-        failed = isinstance(answer, InferenceError)
         if self._sink.tensors and not isinstance(answer, InferenceError):
             one.tensors += _named("TENSOR_BACKEND_OUTPUT", answer.outputs)
-        if failed or answer.final:  # type: ignore[union-attr]
+        if isinstance(answer, InferenceError) or answer.final:
             self._open.pop(id)
             if self._sink.timestamps:
                 one.request, one.compute = _stamps(call)
