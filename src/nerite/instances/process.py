@@ -28,6 +28,7 @@ _LAST_LINES = 20  # of a worker's output, kept for the error that tells of its d
 # The levels of pb_utils.Logger.
 _LEVELS = {"VERBOSE": logging.DEBUG, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 _BACKOFF = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds before each restart in a row
+_LAST_WORDS_SECONDS = 1.0
 _EXIT_SECONDS = 10.0  # a worker gets to finalize its model before it is killed
 
 # A model that answers faster than a message travels is handed several executions at once, as many
@@ -59,6 +60,7 @@ class ProcessInstance:
         self._process: asyncio.subprocess.Process | None = None
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._watch: asyncio.Task[None] | None = None
+        self._losing: asyncio.Task[None] | None = None
         self._closing = False
 
     @property
@@ -115,6 +117,8 @@ class ProcessInstance:
                 await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
             except TimeoutError:
                 _kill(self._process)
+        if self._losing is not None:
+            await self._losing
         if self._watch is not None:
             await self._watch
 
@@ -139,7 +143,7 @@ class ProcessInstance:
         spec = {**asdict(self._spec), "folder": str(self._spec.folder)}
         self._link.send(wire.encode(wire.LOAD, {"backend": self._backend, "spec": spec}))
         reading = self._loop.create_task(self._read_output(self._process))
-        self._link.closed.add_done_callback(lambda _: self._lost())
+        self._losing = self._loop.create_task(self._lose(self._link, reading))
         try:
             config = await self._loaded
         except BaseException:
@@ -188,9 +192,12 @@ class ProcessInstance:
         else:
             call.send(answer)
 
-    def _lost(self) -> None:
-        """The worker's socket closed: whatever is open here will never be answered."""
+    async def _lose(self, link: Link, reading: asyncio.Task[None]) -> None:
+        """Once the worker's socket closes, whatever is open here will never be answered."""
+        await link.closed
         self.ready = False
+        # Its last words come through another pipe, and belong into the error.
+        await asyncio.wait((reading,), timeout=_LAST_WORDS_SECONDS)
         self.in_flight = 0
         self._entries = []
         self._batches = {}
@@ -227,6 +234,8 @@ class ProcessInstance:
         while True:
             assert self._process is not None
             code = await self._process.wait()
+            if self._losing is not None:
+                await self._losing
             if self._closing:
                 return
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
