@@ -173,11 +173,13 @@ def test_the_machine(start: Start) -> None:
     assert 0 <= first["nv_cpu_utilization"] <= 1
     assert first["nv_cpu_memory_total_bytes"] == psutil.virtual_memory().total
     assert 0 < first["nv_cpu_memory_used_bytes"] < first["nv_cpu_memory_total_bytes"]
-    used = set()
+    # Memory too: a machine that is busy throughout has the same utilization each time.
+    measured = set()
     for _ in range(5):
         time.sleep(0.25)
-        used.add(scrape(serving)["nv_cpu_utilization"])
-    assert len(used) > 1
+        found = scrape(serving)
+        measured.add((found["nv_cpu_utilization"], found["nv_cpu_memory_used_bytes"]))
+    assert len(measured) > 1
 
 
 def test_the_machine_left_out(start: Start) -> None:
