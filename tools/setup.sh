@@ -61,16 +61,6 @@ make_venv() {
     fail "$python could not make $venv: $(tail -n 1 $log)"
 }
 
-# PyPI's torch for Linux brings gigabytes of CUDA along; the tests want none of it.
-cpu_torch() {
-    [ "$kind" = dev ] && [ "$(uname -s)" = Linux ] || return 0
-    index=https://download.pytorch.org/whl/cpu
-    if $venv/bin/python -c "import urllib.request as r; r.urlopen('$index/torch/', timeout=3)" \
-        2>/dev/null; then
-        echo "--extra-index-url $index"
-    fi
-}
-
 explain() {
     if grep -q -i -e 'No space left' $log; then
         fail "the disk is full: pip could not install the packages into $venv."
@@ -97,9 +87,8 @@ install() {
     line="nerite: setting up $venv (about $mb MB to download, only once) ..."
     printf '%s' "$line" >&2
     began=$(date +%s)
-    # shellcheck disable=SC2046  # no index means no argument
     $venv/bin/python -m pip install --prefer-binary --no-compile --disable-pip-version-check \
-        --no-input --progress-bar off --constraint constraints.txt $(cpu_torch) \
+        --no-input --progress-bar off --constraint constraints.txt \
         --editable ".$extras" >$log 2>&1 &
     pip=$!
     trap 'kill $pip 2>/dev/null; echo >&2; exit 130' INT TERM
