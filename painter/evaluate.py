@@ -26,7 +26,7 @@ from painter.scenes import Scene
 from painter.train_vae import tensor
 
 ATTRIBUTES = (*checker.CLASSES, "sky")
-SHEET = Path("docs/images/painter.png")
+SHEET = Path("docs/images/painter.jpg")
 ROWS = 10
 
 
@@ -97,7 +97,7 @@ def contact_sheet(trials: list[Trial], path: Path, columns: int = 8) -> None:
         lines = textwrap.wrap(trial.caption.text, 25)[:4]
         draw.multiline_text((x, y + cell + 2), "\n".join(lines), (50, 50, 60), font, spacing=2)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    sheet.save(path, quality=90, subsampling=0, optimize=True)
 
 
 def main() -> None:
