@@ -13,11 +13,12 @@ import numpy as np
 import orjson
 
 from nerite.contract import TensorSpec
-from nerite.core.call import Answer, Call, Deliver
+from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of
 from nerite.frontends.answers import answer_error, answer_json, http_status
+from nerite.frontends.asking import ask
 from nerite.frontends.http1 import Body, Exchange
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.v2_json import json_document, json_tensor, scalar_parameter
@@ -40,22 +41,12 @@ class GenerateDoor:
     def generate(self, name: str, version: str, exchange: Exchange) -> None:
         """One answer, as JSON."""
         request, model_version = self._request(name, version, exchange)
-        self._submit(exchange, request, _Single(exchange, model_version))
+        ask(self._server, exchange, request, _Single(exchange, model_version).deliver)
 
     def stream(self, name: str, version: str, exchange: Exchange) -> None:
         """Every answer, as a server-sent event."""
         request, model_version = self._request(name, version, exchange)
-        self._submit(exchange, request, _Events(exchange, model_version))
-
-    def _submit(self, exchange: Exchange, request: Request, reply: _Single | _Events) -> None:
-        deliver: Deliver = reply.deliver
-        if self._server.tracer.active:
-            headers, begun = exchange.head.headers, exchange.begun_ns
-            follow = self._server.tracer.follow
-            request, deliver = follow(request, deliver, "HTTP", headers, begun)
-        call = self._server.submit(request, deliver)
-        if exchange.open:
-            exchange.on_disconnect = call.cancel
+        ask(self._server, exchange, request, _Events(exchange, model_version).deliver)
 
     def _request(self, name: str, version: str, exchange: Exchange) -> tuple[Request, str]:
         model = self._server.find(name, version)

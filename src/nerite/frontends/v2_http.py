@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from nerite.core.call import Answer, Call, Deliver
+from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import JSON, answer_error, answer_json, not_allowed, not_found
+from nerite.frontends.asking import ask
 from nerite.frontends.http1 import Exchange, Head
 from nerite.frontends.intake import Intake
 from nerite.frontends.packed import respond, unpack
@@ -159,14 +160,7 @@ class V2Http:
             request, form = self._templates.decode(name, version, exchange.body, length)
         request = self._forward(request, exchange.head.pairs)
         target = Target(model, form, form.places(self._regions))
-        deliver: Deliver = partial(self._deliver, exchange, target)
-        if self._server.tracer.active:
-            headers, begun = exchange.head.headers, exchange.begun_ns
-            follow = self._server.tracer.follow
-            request, deliver = follow(request, deliver, "HTTP", headers, begun)
-        call = self._server.submit(request, deliver)
-        if exchange.open:
-            exchange.on_disconnect = call.cancel
+        ask(self._server, exchange, request, partial(self._deliver, exchange, target))
 
     @staticmethod
     def _deliver(exchange: Exchange, target: Target, call: Call, answer: Answer) -> None:

@@ -15,7 +15,7 @@ import json
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Union
 
 import numpy as np
 
@@ -24,8 +24,6 @@ from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor, datatype_of, from_bytes, numpy_dtype, to_bytes
 
 Buffer = Union[bytes, bytearray, memoryview]
-# What a tensor is in a head: name, datatype, shape, bytes.
-Layout = List[Tuple[str, str, Tuple[int, ...], int]]
 
 LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS = range(1, 7)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
