@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -147,12 +148,17 @@ def main() -> None:
     words = tokenizer.load(given.out / "tokenizer")
     text = new_text_encoder(words.get_vocab_size(), *tokenizer.edges(words))
     vae, unet = new_vae(), new_unet()
-    for network, name in ((text, "text"), (vae, "vae-white"), (unet, "unet")):
+    parts = ((text, "text", "text_encoder"), (vae, "vae-white", "vae"), (unet, "unet", "unet"))
+    for network, name, part in parts:
         checkpoint = given.runs / f"{name}.pt"
         if checkpoint.exists():
             load_average(network, checkpoint)
+        elif (given.out / part / "config.json").is_file():
+            print(f"{checkpoint} is not there: {part} stays as it is")
+            kept = type(network).from_pretrained(given.out / part)
+            network.load_state_dict(kept.float().state_dict())
         else:
-            print(f"{name}: no checkpoint, writing random weights")
+            sys.exit(f"{checkpoint} is not there, and {given.out / part} holds no weights to keep")
     write_text_encoder(text, given.out / "text_encoder")
     write_vae(vae, given.out)
     write_unet(unet, given.out / "unet")
