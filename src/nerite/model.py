@@ -12,6 +12,7 @@ from nerite.backends.base import ModelSpec, backend_names
 from nerite.contract import Contract
 from nerite.core.call import Answer, Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.home import Home
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, FIRST_RESPONSE_MS, Recording, Stats
 from nerite.instances.base import Instance, Pool
@@ -20,9 +21,8 @@ from nerite.instances.process import ProcessInstance
 from nerite.repository import config as configs
 from nerite.repository.config import ModelConfig
 from nerite.repository.repository import ModelEntry
-from nerite.schedulers.batch import BatchScheduler
 from nerite.schedulers.order import Order
-from nerite.scheduling import batching_of, levels_of
+from nerite.scheduling import scheduler_of
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Model:
         version: int,
         config: ModelConfig,
         instances: list[Instance],
+        home: Home,
         recording: Recording = COUNTS_ONLY,
     ) -> None:
         self.name = config.name
@@ -48,9 +49,7 @@ class Model:
         self._instances = instances
         self._pool = Pool(instances)
         self._order = Order() if config.dynamic_batching.preserve_ordering else None
-        self._scheduler = BatchScheduler(
-            self._pool, self.stats.count_execution, batching_of(config), levels_of(config)
-        )
+        self._scheduler = scheduler_of(config, self._pool, self.stats.count_execution, home)
         self._open = 0
         self._closing = False
         self._idle = asyncio.Event()
@@ -60,13 +59,17 @@ class Model:
         cls,
         entry: ModelEntry,
         version: int,
+        home: Home,
         *,
         strict_gpu: bool,
         recording: Recording = COUNTS_ONLY,
     ) -> Model:
-        """Start the instances of one version. Raises InferenceError when one does not load."""
+        """Start the instances of one version; `home` is the server they may ask.
+
+        Raises InferenceError when one does not load.
+        """
         started = time.monotonic()
-        instances = _instances(entry, version, strict_gpu=strict_gpu)
+        instances = _instances(entry, version, home, strict_gpu=strict_gpu)
         model: Model | None = None
 
         def changed() -> None:
@@ -82,7 +85,7 @@ class Model:
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
-        model = cls(version, config, instances, recording)
+        model = cls(version, config, instances, home, recording)
         model.labels = labels
         model.load_seconds = time.monotonic() - started
         return model
@@ -153,7 +156,7 @@ class Model:
             await self._idle.wait()
 
 
-def _instances(entry: ModelEntry, version: int, *, strict_gpu: bool) -> list[Instance]:
+def _instances(entry: ModelEntry, version: int, home: Home, *, strict_gpu: bool) -> list[Instance]:
     """The instances that the config's groups ask for, not yet started."""
     backend = entry.config.backend
     if backend not in backend_names():
@@ -174,7 +177,7 @@ def _instances(entry: ModelEntry, version: int, *, strict_gpu: bool) -> list[Ins
                 device_id=device.number,
                 config=config,
             )
-            instances.append(ProcessInstance(backend, spec))
+            instances.append(ProcessInstance(backend, spec, home))
     return instances
 
 

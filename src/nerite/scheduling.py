@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from nerite.core.call import Call
+from nerite.core.home import Home
 from nerite.repository.config import ModelConfig
-from nerite.schedulers.batch import ALONE, Batching
+from nerite.schedulers.base import Pool, Scheduler
+from nerite.schedulers.batch import ALONE, Batching, BatchScheduler
 from nerite.schedulers.queue import Levels, QueuePolicy
+
+
+def scheduler_of(
+    config: ModelConfig, pool: Pool, on_execute: Callable[[list[Call]], None], home: Home
+) -> Scheduler:
+    """The scheduler that a config chooses; `home` is whom it may ask for other models."""
+    return BatchScheduler(pool, on_execute, batching_of(config), levels_of(config))
 
 
 def batching_of(config: ModelConfig) -> Batching:

@@ -129,6 +129,7 @@ class Server:
                     return await Model.load(
                         entry,
                         version,
+                        self,
                         strict_gpu=self.policy.strict_gpu,
                         recording=self.policy.recording,
                     )

@@ -19,6 +19,7 @@ from functools import partial
 from nerite.backends.base import LOGGED, Config, ModelSpec
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
+from nerite.core.home import Home
 from nerite.instances import wire
 from nerite.instances.link import Link
 
@@ -41,13 +42,14 @@ _MOST_AHEAD = 64
 class ProcessInstance:
     """A backend in a child process. Belongs to one loop."""
 
-    def __init__(self, backend: str, spec: ModelSpec) -> None:
+    def __init__(self, backend: str, spec: ModelSpec, home: Home) -> None:
         self.ready = False
         self.broken: InferenceError | None = None
         self.in_flight = 0
         self.capacity = 1
         self._backend = backend
         self._spec = spec
+        self._home = home
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._batches: dict[int, Callable[[], None]] = {}
