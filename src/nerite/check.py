@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nerite.backends.base import backend_names
+from nerite.backends.base import backend_names, find_runtime
 from nerite.backends.diffusion import complete
 from nerite.contract import Contract, TensorSpec
 from nerite.core.errors import InferenceError
 from nerite.diffusion import find_model_folder
+from nerite.placing import Placing
 from nerite.repository import config as configs
 from nerite.repository.config import ModelConfig
 from nerite.repository.repository import ModelEntry, Repository
@@ -86,10 +87,12 @@ def _complete(entry: ModelEntry, finding: Finding) -> ModelConfig:
     """The config with what its backend adds to it at load, where that is known beforehand."""
     config = entry.config
     if config.backend not in backend_names():
-        finding.problems.append(
-            f"{entry.folder / 'config.pbtxt'}: unknown backend '{config.backend}'; there are "
-            f"{', '.join(backend_names())}"
-        )
+        try:
+            find_runtime(config.backend, entry.folder, Placing().backend_directory)
+        except FileNotFoundError as error:
+            finding.problems.append(
+                f"{entry.folder / 'config.pbtxt'}: unknown backend '{config.backend}'; {error}"
+            )
     if config.backend == "diffusion":
         return configs.from_dict(complete(configs.to_dict(config)))
     return config

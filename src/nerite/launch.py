@@ -26,6 +26,7 @@ from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_grpc import open_grpc
 from nerite.frontends.v2_metadata import server_metadata
+from nerite.placing import Placing
 from nerite.repository.repository import Repository
 from nerite.server import ControlMode, Policy, Server
 from nerite.settings import Settings
@@ -256,9 +257,16 @@ def _policy(options: Settings) -> Policy:
         retries=options.model_load_retry_count,
         file_overrides=options.allow_model_overrides or bool(options.api_key_file),
         strict_readiness=options.strict_readiness,
-        strict_gpu=options.strict_gpu,
+        placing=_placing(options),
         load_count=options.model_load_thread_count,
         recording=_recording(options),
+    )
+
+
+def _placing(options: Settings) -> Placing:
+    return Placing(
+        strict_gpu=options.strict_gpu,
+        backend_directory=Path(options.backend_directory),
     )
 
 

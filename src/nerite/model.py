@@ -8,7 +8,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-from nerite.backends.base import ModelSpec, backend_names
 from nerite.contract import Contract
 from nerite.core.call import Answer, Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
@@ -16,8 +15,7 @@ from nerite.core.home import Home
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, FIRST_RESPONSE_MS, Recording, Stats
 from nerite.instances.base import Instance, Pool
-from nerite.instances.devices import devices
-from nerite.instances.process import ProcessInstance
+from nerite.placing import Placing, instances_of
 from nerite.repository import config as configs
 from nerite.repository.config import ModelConfig
 from nerite.repository.repository import ModelEntry
@@ -61,7 +59,7 @@ class Model:
         version: int,
         home: Home,
         *,
-        strict_gpu: bool,
+        placing: Placing,
         recording: Recording = COUNTS_ONLY,
     ) -> Model:
         """Start the instances of one version; `home` is the server they may ask.
@@ -69,7 +67,7 @@ class Model:
         Raises InferenceError when one does not load.
         """
         started = time.monotonic()
-        instances = _instances(entry, version, home, strict_gpu=strict_gpu)
+        instances = instances_of(entry, version, home, placing)
         model: Model | None = None
 
         def changed() -> None:
@@ -154,31 +152,6 @@ class Model:
         self._scheduler.close()
         if self._open:
             await self._idle.wait()
-
-
-def _instances(entry: ModelEntry, version: int, home: Home, *, strict_gpu: bool) -> list[Instance]:
-    """The instances that the config's groups ask for, not yet started."""
-    backend = entry.config.backend
-    if backend not in backend_names():
-        raise invalid(
-            f"unable to find backend '{backend}' for model '{entry.name}'; "
-            f"the backends are {', '.join(backend_names())}"
-        )
-    config = configs.to_dict(entry.config)
-    instances: list[Instance] = []
-    for group in config["instance_group"]:
-        for index, device in enumerate(devices(entry.name, group, strict_gpu=strict_gpu)):
-            spec = ModelSpec(
-                name=entry.name,
-                version=version,
-                folder=entry.folder.absolute(),
-                instance=f"{group['name']}_{index}",
-                device=device.kind,
-                device_id=device.number,
-                config=config,
-            )
-            instances.append(ProcessInstance(backend, spec, home))
-    return instances
 
 
 def _tell(call: Call, answer: Answer, model: Model) -> None:

@@ -16,6 +16,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, Recording
 from nerite.model import Model, not_ready
+from nerite.placing import Placing
 from nerite.repository.override import override
 from nerite.repository.repository import ModelEntry, Repository
 from nerite.telemetry import Log
@@ -46,17 +47,18 @@ class Policy:
     two looks at the repository in POLL mode. load_count: models that load at once. retries: of a
     load that failed. recording: what the models' statistics keep beyond counts. file_overrides:
     whether a load may bring files of its own, which is to run whatever code they hold.
+    placing: where models run, and on what.
     """
 
     mode: ControlMode = ControlMode.NONE
     startup: tuple[str, ...] = ()
     poll_seconds: float = 15.0
     strict_readiness: bool = True
-    strict_gpu: bool = False
     load_count: int = 4
     retries: int = 0
     recording: Recording = COUNTS_ONLY
     file_overrides: bool = True
+    placing: Placing = Placing()
 
 
 class Server:
@@ -130,7 +132,7 @@ class Server:
                         entry,
                         version,
                         self,
-                        strict_gpu=self.policy.strict_gpu,
+                        placing=self.policy.placing,
                         recording=self.policy.recording,
                     )
                 except InferenceError as error:

@@ -23,7 +23,8 @@ class ModelSpec:
     """All that a backend is told of the copy it is to load.
 
     folder: the model's folder, the parent of its version folders.
-    device: "cpu" or "cuda"; device_id: which of those.
+    device: "cpu" or "cuda"; device_id: which of those. runtime: of a Python-based backend, its
+    model.py, which reads what is in the model's folder.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelSpec:
     device: str
     device_id: int
     config: Config
+    runtime: Path | None = None
 
     @property
     def version_folder(self) -> Path:
@@ -65,6 +67,9 @@ _BACKENDS = {
     "onnxruntime": "nerite.backends.onnx:OnnxBackend",
     "python": "nerite.backends.python.user_model:PythonBackend",
 }
+# Python-based backends that come with nerite, a folder each with a model.py.
+_LIBRARY = Path(__file__).parent / "library"
+_RUNTIME = "model.py"
 _GROUP = "nerite.backends"  # third parties' backends, as entry points
 
 
@@ -82,3 +87,20 @@ def open_backend(name: str) -> Backend:
         if entry.name == name:
             return cast(Backend, entry.load()())
     raise KeyError(name)
+
+
+def find_runtime(name: str, folder: Path, directory: Path) -> Path:
+    """The model.py of a Python-based backend: a model's own, in its `folder`, or that of the
+    backends' `directory`, or one that comes with nerite.
+
+    Raises FileNotFoundError, which names where it was looked for.
+    """
+    places = [folder / _RUNTIME]
+    if Path(name).name == name:
+        places += [directory / name / _RUNTIME, _LIBRARY / name / _RUNTIME]
+    for file in places:
+        if file.is_file():
+            return file.absolute()
+    known = ", ".join(backend_names())
+    searched = ", ".join(f"'{file}'" for file in places)
+    raise FileNotFoundError(f"there are {known}, and of those in Python searched: {searched}")

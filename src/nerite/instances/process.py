@@ -142,7 +142,8 @@ class ProcessInstance:
         self._lines.clear()
         self._loaded = self._loop.create_future()
         self._link = Link(self._loop, ours, self._take)
-        spec = {**asdict(self._spec), "folder": str(self._spec.folder)}
+        spec = asdict(self._spec)
+        spec.update(folder=str(spec["folder"]), runtime=str(spec["runtime"] or ""))
         self._link.send(wire.encode(wire.LOAD, {"backend": self._backend, "spec": spec}))
         reading = self._loop.create_task(self._read_output(self._process))
         self._losing = self._loop.create_task(self._lose(self._link, reading))

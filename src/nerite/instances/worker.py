@@ -104,6 +104,7 @@ class Worker:
     def _load(self, fields: dict[str, Any]) -> Backend | None:
         values = dict(fields["spec"])
         values["folder"] = Path(values["folder"])
+        values["runtime"] = Path(values["runtime"]) if values["runtime"] else None
         self._model = values["name"]
         try:
             backend = open_backend(fields["backend"])

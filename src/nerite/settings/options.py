@@ -253,7 +253,7 @@ class Settings:
     )
 
     backend_directory: str = _option(
-        "/opt/tritonserver/backends", kinds.PATH, "folder of backends in Python", pending=True
+        "/opt/tritonserver/backends", kinds.PATH, "folder of backends in Python"
     )
     backend_config: list[tuple[str, str, str]] = _options(
         kinds.keyed("[<backend>,]<setting>=<value>", "backend-config", named=False),

@@ -240,6 +240,22 @@ class Logger:
         cls.log(message, cls.VERBOSE)
 
 
+_model_dir: str | None = None
+
+
+def set_model_dir(folder: str) -> None:
+    """Called by the backend: what `get_model_dir` tells."""
+    global _model_dir
+    _model_dir = folder
+
+
+def get_model_dir() -> str:
+    """The folder of the model's version, for a Python-based backend to read its files from."""
+    if _model_dir is None:
+        raise TritonModelException("get_model_dir: no model is loaded in this process")
+    return _model_dir
+
+
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:
     return next((tensor for tensor in request.inputs() if tensor.name() == name), None)
 

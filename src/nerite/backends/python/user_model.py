@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import inspect
 import json
 import sys
-import traceback
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.python import triton_python_backend_utils as pb_utils
+from nerite.backends.python.source import describe, model_class
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 
@@ -31,10 +27,11 @@ class PythonBackend:
 
     def load(self, spec: ModelSpec) -> Config:
         self._name = spec.instance
-        model_class = _model_class(spec)
-        config = self._complete(model_class, spec.config)
+        pb_utils.set_model_dir(str(spec.version_folder))
+        found = model_class(spec)
+        config = self._complete(found, spec.config)
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
-        self._model = model_class()
+        self._model = found()
         if hasattr(self._model, "initialize"):
             self._model.initialize(
                 {
@@ -47,8 +44,6 @@ class PythonBackend:
                     "model_name": spec.name,
                 }
             )
-        if not callable(getattr(self._model, "execute", None)):
-            raise AttributeError("TritonPythonModel has no 'execute' method")
         return config
 
     @staticmethod
@@ -68,7 +63,7 @@ class PythonBackend:
                 responses = asyncio.run(_wait(responses))
             self._answer(calls, requests, responses)
         except Exception as error:
-            text = _describe(error)
+            text = describe(error)
             message = f"Failed to process the request(s) for model '{self._name}', message: {text}"
             print(message, file=sys.stderr, flush=True)
             for call in calls:
@@ -125,41 +120,3 @@ class PythonBackend:
 
 async def _wait(awaitable: Any) -> Any:
     return await awaitable
-
-
-def _model_class(spec: ModelSpec) -> Any:
-    file = spec.version_folder / (spec.config.get("default_model_filename") or "model.py")
-    if not file.is_file():
-        raise FileNotFoundError(f"Python model file not found: {file}")
-    sys.modules["triton_python_backend_utils"] = pb_utils
-    # A model's own folders come first on the path, as Triton's stub has it, so that sibling
-    # modules and relative imports both work.
-    sys.path[:0] = [str(spec.version_folder), str(spec.folder)]
-    module = _import(file, spec.version_folder)
-    if not hasattr(module, "TritonPythonModel"):
-        raise AttributeError(f"{file} defines no class TritonPythonModel")
-    return module.TritonPythonModel
-
-
-def _import(file: Path, folder: Path) -> ModuleType:
-    """Import `file` as `<version>.<stem>`, Triton's name for it, which allows `from . import`."""
-    package = ModuleType(folder.name)
-    package.__path__ = [str(folder)]
-    sys.modules[folder.name] = package
-    name = f"{folder.name}.{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _describe(error: BaseException) -> str:
-    """The exception and where it came from, in the form Triton shows a model's own exception."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__]
-    lines = [f"  {frame.filename}({frame.lineno}): {frame.name}" for frame in reversed(own)]
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()
-    return "\n".join([text, "", "At:", *lines, ""]) if lines else text

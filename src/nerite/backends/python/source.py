@@ -1,0 +1,71 @@
+"""Finds the user's model.py and imports its TritonPythonModel, under the names Triton uses."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nerite.backends.base import ModelSpec
+from nerite.backends.python import triton_python_backend_utils as pb_utils
+from nerite.core.errors import InferenceError, Status
+
+
+def model_class(spec: ModelSpec) -> Any:
+    """The class TritonPythonModel of a model, or of the Python-based backend it names.
+
+    Raises InferenceError, which names the file and what is wrong in it.
+    """
+    sys.modules["triton_python_backend_utils"] = pb_utils
+    if spec.runtime is not None:
+        sys.path.insert(0, str(spec.runtime.parent))
+        return _class_in(spec.runtime, spec.runtime.stem)
+    file = spec.version_folder / (spec.config.get("default_model_filename") or "model.py")
+    # A model's own folders come first on the path, so that sibling modules and relative imports
+    # both work.
+    sys.path[:0] = [str(spec.version_folder), str(spec.folder)]
+    package = ModuleType(spec.version_folder.name)
+    package.__path__ = [str(spec.version_folder)]
+    sys.modules[package.__name__] = package
+    return _class_in(file, f"{package.__name__}.{file.stem}")
+
+
+def _class_in(file: Path, name: str) -> Any:
+    if not file.is_file():
+        raise _refusal(f"Python model file not found in '{file}'")
+    spec = importlib.util.spec_from_file_location(name, file)
+    if file.suffix != ".py" or spec is None or spec.loader is None:
+        raise _refusal(f"Model name must end with '.py'. Model name is \"{file.name}\".")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        traceback.print_exc()
+        raise _refusal(describe(error)) from None
+    found = getattr(module, "TritonPythonModel", None)
+    if found is None:
+        raise _refusal(f"{file} defines no class TritonPythonModel, which every model.py must")
+    if not callable(getattr(found, "execute", None)):
+        raise _refusal(f"Python model {file} does not implement `execute` method.")
+    return found
+
+
+def _refusal(text: str) -> InferenceError:
+    return InferenceError(Status.INTERNAL, text)
+
+
+def describe(error: BaseException) -> str:
+    """An exception of the user's code and where it came from, as Triton shows it: without ours."""
+    own = str(Path(__file__).parent)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((own, "<frozen importlib"))
+    ]
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    lines = [f"  {frame.filename}({frame.lineno}): {frame.name}" for frame in reversed(frames)]
+    return "\n".join([text, "", "At:", *lines, ""]) if lines else text
