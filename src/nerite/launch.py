@@ -16,6 +16,8 @@ import grpc
 
 import nerite
 from nerite import painter, settings, telemetry
+from nerite.cache.base import Cache
+from nerite.cache.config import open_cache
 from nerite.core.errors import InferenceError
 from nerite.core.stats import Recording
 from nerite.frontends import ports
@@ -96,6 +98,7 @@ class Launch:
             policy=_policy(options),
             tracer=_tracer(options),
             log=self._log,
+            cache=_cache(options),
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -214,6 +217,13 @@ def _tracer(options: Settings) -> Tracer:
         return Tracer(wanted, Spans(wanted))
     except (ImportError, ValueError) as error:
         raise StartError(f"--trace-config: {error}") from None
+
+
+def _cache(options: Settings) -> Cache | None:
+    try:
+        return open_cache(options.cache_config)
+    except (ImportError, ValueError) as error:
+        raise StartError(f"creating server: Invalid argument - --cache-config: {error}") from None
 
 
 def _metrics(server: Server, options: Settings) -> Metrics:

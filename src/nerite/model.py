@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from nerite.cache.base import Cache, owner_of
+from nerite.cache.caching import Caching
 from nerite.contract import Contract
 from nerite.core.call import Answer, Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
@@ -35,7 +38,10 @@ class Model:
         instances: list[Instance],
         home: Home,
         recording: Recording = COUNTS_ONLY,
+        cache: Cache | None = None,
+        state: str = "",
     ) -> None:
+        """state: what tells this load of the version from others, for the cache's keys."""
         self.name = config.name
         self.version = version
         self.config = config
@@ -43,11 +49,19 @@ class Model:
         self.stats = Stats(recording, _first_response_ms(config))
         self.load_seconds = 0.0
         self.labels: dict[str, list[str]] = {}  # of each output that has a label file
-        self._decoupled = config.model_transaction_policy.decoupled
+        self._on_answer: Callable[[Call, Answer], None] | None = None
+        if config.model_transaction_policy.decoupled:
+            self._on_answer = self.stats.count_answer
         self._instances = instances
         self._pool = Pool(instances)
         self._order = Order() if config.dynamic_batching.preserve_ordering else None
         self._scheduler = scheduler_of(config, self._pool, self.stats.count_execution, home)
+        self._submit = self._scheduler.submit
+        self.caching: Caching | None = None
+        if cache is not None and config.response_cache.enable:
+            owner = owner_of(self.name, version, state)
+            self.caching = Caching(cache, owner, self.stats, self._submit)
+            self._submit, self._on_answer = self.caching.submit, self.caching.answered
         self._open = 0
         self._closing = False
         self._idle = asyncio.Event()
@@ -61,6 +75,7 @@ class Model:
         *,
         placing: Placing,
         recording: Recording = COUNTS_ONLY,
+        cache: Cache | None = None,
     ) -> Model:
         """Start the instances of one version; `home` is the server they may ask.
 
@@ -83,7 +98,8 @@ class Model:
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
-        model = cls(version, config, instances, home, recording)
+        state = repr(entry.fingerprint or started)
+        model = cls(version, config, instances, home, recording, cache, state)
         model.labels = labels
         model.load_seconds = time.monotonic() - started
         return model
@@ -112,7 +128,7 @@ class Model:
             deliver = self._order.place(deliver)
         call = Call(request, partial(self._deliver, deliver), batch_size)
         self._open += 1
-        self._scheduler.submit(call)
+        self._submit(call)
         return call
 
     def infer(self, request: Request) -> Responses:
@@ -125,8 +141,8 @@ class Model:
         self._scheduler.dispatch()
 
     def _deliver(self, deliver: Deliver, call: Call, answer: Answer) -> None:
-        if self._decoupled:
-            self.stats.count_answer(call, answer)
+        if self._on_answer is not None:
+            self._on_answer(call, answer)
         trace = call.request.trace
         if trace is not None and not isinstance(trace, str):
             trace.answered(call, self.name, self.version, answer)
@@ -145,9 +161,13 @@ class Model:
             await asyncio.wait_for(self._drain(), timeout)
         except TimeoutError:
             log.warning("model '%s' still has %d open requests: cut off", self.name, self._open)
+        if self.caching is not None:
+            self.caching.forget()
         await asyncio.gather(*(instance.close() for instance in self._instances))
 
     async def _drain(self) -> None:
+        if self.caching is not None:
+            await self.caching.settle()
         self._closing = True
         self._scheduler.close()
         if self._open:

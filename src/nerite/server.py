@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from nerite.cache.base import Cache
 from nerite.core.call import Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
@@ -72,8 +73,10 @@ class Server:
         policy: Policy | None = None,
         tracer: Tracer | None = None,
         log: Log | None = None,
+        cache: Cache | None = None,
     ) -> None:
-        """models: a folder of models, or a Repository of several.
+        """models: a folder of models, or a Repository of several. cache: of answers, for the
+        models whose configuration enables it.
 
         tracer, log: of this process; the doors use them, and let clients change them.
         """
@@ -82,6 +85,7 @@ class Server:
         self.log = log or Log()
         self.repository = models if isinstance(models, Repository) else Repository([models])
         self.policy = policy or Policy()
+        self._cache = cache
         self._loading = asyncio.Semaphore(self.policy.load_count)
         self._models: dict[str, Versions] = {}
         self._started = False
@@ -97,7 +101,9 @@ class Server:
 
     async def start(self) -> None:
         """Load what start-up loads. What fails is told by `states`; only a missing repository
-        or an unknown start-up model raises InferenceError."""
+        or cache, or an unknown start-up model raises InferenceError."""
+        if self._cache is not None:
+            await self._cache.start()
         entries = await asyncio.to_thread(self.repository.scan)
         if self.policy.mode is ControlMode.EXPLICIT and self.policy.startup != ("*",):
             entries = self._startup(entries)
@@ -134,6 +140,7 @@ class Server:
                         self,
                         placing=self.policy.placing,
                         recording=self.policy.recording,
+                        cache=self._cache,
                     )
                 except InferenceError as error:
                     if not left:
@@ -304,6 +311,8 @@ class Server:
         if self._polling is not None:
             self._polling.cancel()
         await asyncio.gather(*(versions.close(timeout) for versions in self._models.values()))
+        if self._cache is not None:
+            await self._cache.close()
         self.repository.close()
 
 

@@ -175,9 +175,19 @@ class Stats:
         counts.input_ns += input_ns
         counts.infer_ns += infer_ns
         counts.output_ns += output_ns
-        if self.samples is not None:
+        if self.samples is not None and call.batch_size:
             sample = Sample(ended, total, queue_ns, input_ns, infer_ns, output_ns)
             self.samples.append(sample)
+
+    def count_hit(self, looked_ns: int) -> None:
+        """The answer of a call that `count` is told of next was found in the cache."""
+        self.counts.cache_hit.add(looked_ns)
+        self.counts.queue_ns -= looked_ns
+
+    def count_miss(self, looked_ns: int) -> None:
+        """An answer was computed and put into the cache; looking it up and that took so long."""
+        self.counts.cache_miss.add(looked_ns)
+        self.counts.request_ns += looked_ns
 
     def count_answer(self, call: Call, answer: Answer) -> None:
         """Count one of a decoupled model's many answers, the last one too; before `count`."""

@@ -94,6 +94,28 @@ _SUMMARIES: list[tuple[str, str, Callable[[Counts], int], Callable[[Sample], int
         lambda sample: sample.output_ns,
     ),
 ]
+_CACHE: list[tuple[str, str, Callable[[Counts], int]]] = [
+    (
+        "nv_cache_num_hits_per_model",
+        "Number of cache hits per model",
+        lambda counts: counts.cache_hit.count,
+    ),
+    (
+        "nv_cache_hit_duration_per_model",
+        "Total cache hit duration per model, in microseconds",
+        lambda counts: counts.cache_hit.ns // 1000,
+    ),
+    (
+        "nv_cache_num_misses_per_model",
+        "Number of cache misses per model",
+        lambda counts: counts.cache_miss.count,
+    ),
+    (
+        "nv_cache_miss_duration_per_model",
+        "Total cache miss (insert+lookup) duration per model, in microseconds",
+        lambda counts: counts.cache_miss.ns // 1000,
+    ),
+]
 _REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 _WINDOW_NS = 60_000_000_000  # what a quantile looks back upon
 
@@ -180,6 +202,7 @@ class Metrics:
             *_requests(models),
             *_counters(_COUNTERS, models),
             *(_counters(_LATENCIES, models) if self._config.counters else ()),
+            *_counters(_CACHE, [one for one in models if one[1].caching is not None]),
             *_gauges(models),
             *_pinned_memory(),
             *_first_responses(models),

@@ -179,6 +179,7 @@ def check(config: ModelConfig) -> None:
             f"max_batch_size is {config.max_batch_size} in model '{config.name}': "
             "it must be 0 (no batch dimension) or more"
         )
+    _check_cache(config)
     for kind, tensors in (("input", config.input), ("output", config.output)):
         if not tensors:
             text = f"must specify at least one {kind} for model '{config.name}'"
@@ -189,6 +190,18 @@ def check(config: ModelConfig) -> None:
             if tensor.name in names:
                 raise invalid(f"model '{config.name}' has two {kind}s named '{tensor.name}'")
             names.add(tensor.name)
+
+
+def _check_cache(config: ModelConfig) -> None:
+    if not config.response_cache.enable:
+        return
+    text = f"Response Cache does not currently support model {config.name} with "
+    if config.HasField("sequence_batching"):
+        what = "sequence batching scheduler"
+        raise invalid(f"{text}{what}. Please disable the response cache.")
+    if config.model_transaction_policy.decoupled:
+        what = "'decoupled' transaction policy"
+        raise invalid(f"{text}{what}. Please disable the response cache.")
 
 
 def _check_tensor(model: str, kind: str, tensor: Any) -> None:

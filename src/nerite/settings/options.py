@@ -263,8 +263,7 @@ class Settings:
 
     cache_config: list[tuple[str, str, str]] = _options(
         kinds.keyed("<cache>,<setting>=<value>", "cache-config", named=True),
-        "a setting of the response cache, as local,size=1048576",
-        pending=True,
+        "a setting of the response cache, as local,size=1048576 or redis,host=localhost",
     )
 
     rate_limit: str = _option(
