@@ -64,7 +64,7 @@ class Backend(Protocol):
 
 _BACKENDS = {
     "diffusion": "nerite.backends.diffusion:DiffusionBackend",
-    "onnxruntime": "nerite.backends.onnx:OnnxBackend",
+    "onnxruntime": "nerite.backends.onnx.backend:OnnxBackend",
     "python": "nerite.backends.python.user_model:PythonBackend",
 }
 # Python-based backends that come with nerite, a folder each with a model.py.

@@ -30,6 +30,7 @@ _BACKEND_BY_FILE = {
 }
 _DEFAULT_FILE = {"python": "model.py", "onnxruntime": "model.onnx"}
 _PLATFORM = {"onnxruntime": "onnxruntime_onnx"}
+_TWO_ON_CPU = ("onnxruntime",)  # instances of a group that says no count, as Triton has it
 _SEQUENCE_IDLE_US = 1_000_000
 
 
@@ -131,9 +132,11 @@ def _complete_instances(config: ModelConfig) -> None:
     for index, group in enumerate(config.instance_group):
         if not group.name:
             group.name = f"{config.name}_{index}"
-        group.count = max(group.count, 1)
         if group.kind == group.KIND_AUTO and not group.gpus:
             group.kind = group.KIND_CPU
+        if group.count < 1:
+            two = group.kind == group.KIND_CPU and config.backend in _TWO_ON_CPU
+            group.count = 2 if two else 1
 
 
 def normalize(config: ModelConfig) -> None:

@@ -1,0 +1,57 @@
+"""Calls that a backend computes together: their inputs joined, each one's share of the outputs.
+
+Used by the backends whose models are functions of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from nerite.core.batch import sizes, split, stack
+from nerite.core.call import Call
+from nerite.core.errors import InferenceError, Status
+from nerite.core.request import Request, Response
+from nerite.core.tensor import Tensor
+
+# Named inputs and the outputs wanted, to the named outputs.
+Compute = Callable[[Mapping[str, Tensor], Sequence[str]], Mapping[str, Tensor]]
+
+
+def answer(calls: list[Call], outputs: Sequence[str], compute: Compute) -> None:
+    """Compute all calls at once and answer each.
+
+    outputs: what a request gets that names none. When the whole fails each is computed alone, so
+    that nobody pays for what another sent.
+    """
+    try:
+        parts = _compute([call.request for call in calls], outputs, compute)
+    except InferenceError as error:
+        if len(calls) == 1:
+            calls[0].fail(error)
+            return
+        for call in calls:
+            answer([call], outputs, compute)
+        return
+    for call, part in zip(calls, parts, strict=True):
+        wanted = call.request.outputs or outputs
+        call.send(Response({name: part[name] for name in wanted}))
+
+
+def _compute(
+    requests: list[Request], outputs: Sequence[str], compute: Compute
+) -> Sequence[Mapping[str, Tensor]]:
+    wanted = list(dict.fromkeys(name for one in requests for name in one.outputs or outputs))
+    found = compute(stack(requests), wanted)
+    return [found] if len(requests) == 1 else split(found, sizes(requests))
+
+
+def as_text(name: str, tensor: Tensor) -> Tensor:
+    """A BYTES tensor with its elements as str. Raises InferenceError where one is not UTF-8."""
+    try:
+        texts = [one.decode() if isinstance(one, bytes) else str(one) for one in tensor.flat]
+    except UnicodeDecodeError as error:
+        text = f"input '{name}' must be UTF-8 text for this model: {error}"
+        raise InferenceError(Status.INVALID_ARG, text) from None
+    array = tensor.copy()
+    array.reshape(-1)[:] = texts
+    return array
