@@ -139,3 +139,10 @@ def test_defaults_are_written_as_triton_writes_them(tmp_path: Path) -> None:
     assert shown["default_model_filename"] == "model.py"
     groups = [(one["name"], one["kind"], one["count"]) for one in shown["instance_group"]]
     assert groups == [("m_0", "KIND_CPU", 1), ("m_1", "KIND_GPU", 2)]
+
+
+def test_onnx_models_get_two_instances_on_the_cpu_where_none_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "two", 'backend: "onnxruntime"')
+    write(tmp_path / "one", 'backend: "onnxruntime" instance_group { count: 1 }')
+    counts = {one.name: one.config.instance_group[0].count for one in Repository([tmp_path]).scan()}
+    assert counts == {"one": 1, "two": 2}

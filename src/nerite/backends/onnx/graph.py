@@ -124,7 +124,11 @@ def _describe(tensor: Declared, kind: str, batched: bool) -> dict[str, Any]:
             "the graph without it (for scikit-learn: options={'zipmap': False})",
         )
     dims = list(tensor.shape[1:] if batched else tensor.shape)
-    described: dict[str, Any] = {"name": tensor.name, "data_type": tensor.data_type, "dims": dims or [1]}
+    described: dict[str, Any] = {
+        "name": tensor.name,
+        "data_type": tensor.data_type,
+        "dims": dims or [1],
+    }
     if batched and not dims:
         described["reshape"] = {"shape": []}
     return described
