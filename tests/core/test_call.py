@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from nerite.core.call import Call, Responses
+from nerite.core.call import RESCHEDULED, Answer, Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
 
@@ -120,3 +120,40 @@ async def test_an_ended_call_cannot_be_cancelled() -> None:
     call.send(ONE)
     responses.close()
     assert not call.cancelled
+
+
+def test_a_backend_may_have_its_request_executed_once_more() -> None:
+    told: list[object] = []
+    call = Call(REQUEST, lambda call, answer: told.append(answer))
+    assert call.reschedule()
+    assert told == [RESCHEDULED] and told[0] is RESCHEDULED
+    assert not call.send(ONE)
+
+
+def test_what_a_backend_rescheduled_goes_back_to_its_scheduler() -> None:
+    told: list[object] = []
+    back: list[Call] = []
+    call = Call(REQUEST, lambda call, answer: told.append(answer))
+    call.put_back()
+    assert "TRITONSERVER_REQUEST_RELEASE_RESCHEDULE" in str(told[0])
+    call = Call(REQUEST, lambda call, answer: told.append(answer))
+    call.again = back.append
+    call.put_back()
+    assert back == [call] and not call.ended
+    assert call.send(ONE)
+
+
+def test_answers_may_be_redirected() -> None:
+    told: list[str] = []
+
+    def through(deliver: Deliver) -> Deliver:
+        def take(call: Call, answer: Answer) -> None:
+            told.append("through")
+            deliver(call, answer)
+
+        return take
+
+    call = Call(REQUEST, lambda call, answer: told.append("there"))
+    call.redirect(through)
+    call.send(ONE)
+    assert told == ["through", "there"]

@@ -16,11 +16,20 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Callable, Union
 
-from nerite.core.errors import InferenceError, Status
+from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request, Response
 
 Answer = Union[Response, InferenceError]
 Deliver = Callable[["Call", Answer], None]
+
+# Not an answer: what a backend's call delivers when it is to be executed once more.
+RESCHEDULED = Response()
+
+
+def _refuse(call: Call) -> None:
+    text = "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is "
+    remedy = "Set 'iterative_sequence: true' in its sequence_batching."
+    call.fail(invalid(f"{text}not configured to handle such a flag. {remedy}"))
 
 
 class Call:
@@ -31,6 +40,8 @@ class Call:
     instance that tells it: when it began), ended. What the instance says of its own share:
     input_ns (reading tensors) and infer_ns (executing). The statistics' own: how many answers
     were given, when the last, and of the first call of an execution its size in batch items.
+
+    again: takes a call whose backend rescheduled it; set by the schedulers that can do that.
     """
 
     __slots__ = (
@@ -40,6 +51,7 @@ class Call:
         "_ended",
         "_lock",
         "_watchers",
+        "again",
         "answered_ns",
         "answers",
         "batch_size",
@@ -58,6 +70,7 @@ class Call:
         self.received_ns = time.monotonic_ns()
         self.taken_ns = self.ended_ns = self.input_ns = self.infer_ns = 0
         self.answers = self.answered_ns = self.execution_size = 0
+        self.again: Callable[[Call], None] = _refuse
         self._deliver = deliver
         self._lock = threading.Lock()
         self._ended = False
@@ -84,6 +97,21 @@ class Call:
     def fail(self, error: InferenceError) -> bool:
         """End with an error; False when the call has ended already."""
         return self._end(error)
+
+    def reschedule(self) -> bool:
+        """What a backend does in place of answering: have the request executed once more, with
+        neither start nor end of a sequence (Triton's RELEASE_RESCHEDULE). False as in `send`."""
+        return self._end(RESCHEDULED)
+
+    def put_back(self) -> None:
+        """What an instance does with a call that its backend rescheduled."""
+        with self._lock:
+            self._watchers = None
+        self.again(self)
+
+    def redirect(self, through: Callable[[Deliver], Deliver]) -> None:
+        """Have the answers pass through what `through` makes of where they went so far."""
+        self._deliver = through(self._deliver)
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: tell those who work on it, once."""

@@ -189,6 +189,9 @@ class ProcessInstance:
         if call is None:
             return
         call.taken_ns, call.input_ns, call.infer_ns = entry.start_ns, entry.input_ns, entry.infer_ns
+        if entry.flags & wire.AGAIN:
+            call.put_back()
+            return
         answer = self._heads.answer(entry)
         if isinstance(answer, InferenceError):
             call.fail(answer)

@@ -27,8 +27,9 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS = range(1, 7)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
-# ANSWERS: the entry tells that a batch is done, and answers nothing.
-CANCELLED, LAST, DONE = 1, 2, 4
+# ANSWERS: the call ends; the entry tells that a batch is done, and answers nothing; the call is to
+# be executed once more.
+CANCELLED, LAST, DONE, AGAIN = 1, 2, 4, 8
 
 _PREFIX = struct.Struct("<IIQ")
 _ROW = struct.Struct("<QQQQIIQQ")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nerite.backends.base import Backend, ModelSpec, open_backend
-from nerite.core.call import Answer, Call
+from nerite.core.call import RESCHEDULED, Answer, Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Response
 from nerite.instances import wire
@@ -164,6 +164,8 @@ class Worker:
             text = f"the model's answer cannot be sent: {error}"
             head, payload = self._heads.of_answer(InferenceError(Status.INTERNAL, text))
         final = wire.LAST if not isinstance(answer, Response) or answer.final else 0
+        if answer is RESCHEDULED:
+            final |= wire.AGAIN
         times = (call.input_ns, infer_ns)
         entry = wire.Entry(number, 0, *times, final, head, payload, call.taken_ns)
         self._outbox.put(entry)
