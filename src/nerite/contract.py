@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nerite.core.errors import InferenceError, invalid
+from nerite.core.layout import Packed
 from nerite.core.request import Request
 from nerite.core.tensor import Tensor, datatype_of
 from nerite.repository.config import ModelConfig, datatype
@@ -60,10 +61,15 @@ class Contract:
 
         Raises InferenceError, with the input's name and what was expected.
         """
-        parts: list[Any] = [request.outputs]
-        for name, tensor in request.inputs.items():
-            parts += (name, tensor.dtype, tensor.shape)
-        key = tuple(parts)
+        inputs = request.inputs
+        key: tuple[Any, ...]
+        if type(inputs) is Packed:
+            key = (inputs.layout, request.outputs)
+        else:
+            parts: list[Any] = [request.outputs]
+            for name, tensor in inputs.items():
+                parts += (name, tensor.dtype, tensor.shape)
+            key = tuple(parts)
         size = self._passed.get(key)
         if size is None:
             size = self._check(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -23,6 +24,8 @@ from nerite.frontends.v2_shared_memory import SharedMemoryDoor
 from nerite.frontends.v2_statistics import statistics
 from nerite.repository.config import to_dict
 from nerite.server import Server
+
+log = logging.getLogger(__name__)
 
 _OCTETS = b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
 _HEADER_LENGTH = "inference-header-content-length"
@@ -172,6 +175,10 @@ class V2Http:
             parts, length = encode(call.request, answer, target)
         except InferenceError as error:
             answer_error(exchange, error)
+            return
+        except Exception:  # whoever delivers knows nothing of this exchange
+            log.exception("the answer of model '%s' cannot be written", call.request.model)
+            exchange.fail()
             return
         headers = JSON if length is None else _OCTETS % length
         if "accept-encoding" in exchange.head.headers:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nerite.core.errors import invalid
+from nerite.core.layout import Layout, Packed, tight
 from nerite.core.request import Parameter, Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
 from nerite.frontends.http1 import Body
@@ -120,6 +121,7 @@ class _Template:
             tensor = _from_json(entry, one) if one.in_document else None
             self._inputs.append((one, tensor))
         self.all_binary = all(tensor is None for _, tensor in self._inputs)
+        self._layout = self._lay_out()
         parameters = dict(member_object(document, "parameters"))
         default = flag(parameters.pop("binary_data_output", False), "binary_data_output")
         wishes = _wishes(document)
@@ -133,9 +135,25 @@ class _Template:
             **_scheduling(parameters),
             parameters=_parameters(parameters),
         )
+        self._rest = self._request[2:]
+
+    def _lay_out(self) -> Layout | None:
+        """Of inputs that are all behind the document and of the sizes that their shapes say."""
+        entries = [(one.name, one.datatype, one.shape, one.size) for one, _ in self._inputs]
+        whole = all(
+            tensor is None
+            and not one.region
+            and one.datatype != "BYTES"
+            and one.size == one.count * one.dtype.itemsize
+            for one, tensor in self._inputs
+        )
+        return tight(entries) if whole else None
 
     def request(self, data: memoryview, regions: Regions) -> Request:
         """The request, with `data` cut up among its binary inputs, in their order."""
+        layout = self._layout
+        if layout is not None and layout.size == len(data):
+            return Request(self._request.model, Packed(layout, data), *self._rest)
         tensors: dict[str, Tensor] = {}
         position = 0
         model = self._request.model

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from nerite.core.errors import invalid
+from nerite.core.layout import Layout, Packed
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
 from nerite.frontends.http1 import Body
@@ -34,20 +35,45 @@ class Wish(NamedTuple):
 class OutputForm:
     """How the asker wants the outputs.
 
-    Lives as long as the request's template, and keeps the heads of the answers given in it.
+    Lives as long as the request's template, and keeps the documents of the answers given in it:
+    where all outputs are binary, one depends on their layout alone.
     """
 
     def __init__(self, wishes: Mapping[str, Wish], default_binary: bool) -> None:
         self._wishes = wishes
         self._default = Wish(default_binary)
         self.plain = not any(wish.classes or wish.region for wish in wishes.values())
-        self.heads: dict[tuple[Any, ...], bytes] = {}
+        self._documents: dict[Layout, bytes] = {}
 
     def of(self, name: str) -> Wish:
         return self._wishes.get(name, self._default)
 
     def is_binary(self, name: str) -> bool:
         return self.of(name).binary
+
+    def document(self, request: Request, version: str, layout: Layout) -> bytes:
+        """What stands before the bytes of `layout`; nothing where they cannot go on as they are."""
+        document = self._documents.get(layout)
+        if document is None:
+            document = self._write(request, version, layout)
+            if len(self._documents) >= _KEPT:
+                self._documents.clear()
+            self._documents[layout] = document
+        return document
+
+    def _write(self, request: Request, version: str, layout: Layout) -> bytes:
+        names = list(layout.cuts)
+        binary = self.plain and all(map(self.is_binary, names))
+        if not (
+            binary and layout.tight and layout.size and list(request.outputs or names) == names
+        ):
+            return b""
+        entries = [
+            {"name": one.name, "datatype": one.datatype, "shape": one.shape}
+            | {"parameters": {"binary_data_size": one.size}}
+            for one in layout.cuts.values()
+        ]
+        return _dump(_document(request, version, Response(), entries), True)
 
     def places(self, regions: Regions) -> dict[str, Place]:
         """Where in shared memory outputs go. Raises InferenceError before the model is asked."""
@@ -73,12 +99,14 @@ def encode(request: Request, response: Response, target: Target) -> tuple[list[B
 
     Raises InferenceError for what JSON cannot carry and what has no room in shared memory.
     """
-    form, version = target.form, str(target.model.version)
-    names = [name for name in request.outputs or response.outputs if name in response.outputs]
-    tensors = [response.outputs[name] for name in names]
-    all_binary = form.plain and all(map(form.is_binary, names))
-    if all_binary and not request.id and not response.parameters:
-        return _encode_binary(request, version, names, tensors, form)
+    form, outputs = target.form, response.outputs
+    version = str(target.model.version)
+    if type(outputs) is Packed and not request.id and not response.parameters:
+        document = form.document(request, version, outputs.layout)
+        if document:
+            return [document, outputs.data], len(document)
+    names = [name for name in request.outputs or outputs if name in outputs]
+    tensors = [outputs[name] for name in names]
     binary: list[Body] = []
     entries: list[dict[str, Any]] = []
     finite = True
@@ -107,28 +135,6 @@ def _shared_entry(name: str, tensor: Tensor, wish: Wish, place: Place) -> dict[s
         parameters["shared_memory_offset"] = wish.offset
     parameters["shared_memory_byte_size"] = size
     return _entry(name, tensor) | {"parameters": parameters}
-
-
-def _encode_binary(
-    request: Request, version: str, names: list[str], tensors: list[Tensor], form: OutputForm
-) -> tuple[list[Body], int | None]:
-    """The same where all is binary: then the JSON depends on types and shapes alone."""
-    binary: list[Body] = [to_bytes(tensor) for tensor in tensors]
-    parts: list[Any] = [version, *names]
-    for tensor, data in zip(tensors, binary, strict=True):
-        parts += (tensor.dtype.num, tensor.shape, len(data))
-    key = tuple(parts)
-    head = form.heads.get(key)
-    if head is None:
-        entries = [
-            _binary_entry(name, tensor, len(data))
-            for name, tensor, data in zip(names, tensors, binary, strict=True)
-        ]
-        head = _dump(_document(request, version, Response(), entries), True)
-        if len(form.heads) >= _KEPT:
-            form.heads.clear()
-        form.heads[key] = head
-    return [head, *binary], len(head) if any(map(len, binary)) else None
 
 
 def _entry(name: str, tensor: Tensor) -> dict[str, Any]:

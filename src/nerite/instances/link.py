@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from nerite.core.layout import Buffer
 from nerite.instances import wire
 
 _SOCKET_BUFFER = 1 << 22
@@ -31,7 +32,7 @@ class Link:
             sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
         loop.add_reader(sock, self._readable)
 
-    def send(self, message: list[wire.Buffer]) -> None:
+    def send(self, message: list[Buffer]) -> None:
         if self.closed.done():
             return
         waiting = bool(self._unsent)

@@ -2,8 +2,8 @@
 
 A message is `kind (u32) | entries (u32) | body length (u64)` and a body. Of the rare kinds (load,
 loaded, close) the body is JSON. The frequent ones (calls down, answers up) carry many entries at
-once: a table of fixed-size rows, then each entry's head in JSON, then its tensors' bytes, which
-start at multiples of 64 so that a received tensor is a view and not a copy. Heads repeat from
+once: a table of fixed-size rows, then each entry's head in JSON, then its tensors' bytes, laid
+out so that a received tensor is a view and not a copy. Heads repeat from
 request to request, so both ends keep the ones they have parsed or written.
 
 Never pickle: either end may be another Python.
@@ -15,15 +15,14 @@ import json
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Dict, List, NamedTuple, Union
+from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
 
 from nerite.core.errors import InferenceError, Status
+from nerite.core.layout import Buffer, Layout, Packed, aligned
 from nerite.core.request import Request, Response
-from nerite.core.tensor import Tensor, datatype_of, from_bytes, numpy_dtype, to_bytes
-
-Buffer = Union[bytes, bytearray, memoryview]
+from nerite.core.tensor import Tensor, datatype_of, to_bytes
 
 LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS = range(1, 7)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
@@ -80,15 +79,14 @@ def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
     for number, batch, input_ns, infer_ns, flags, head, payload, start_ns in entries:
         size = 0
         for data in payload:
-            count = len(data)
-            payloads.append(data)
-            gap = -count % _ALIGN
-            if gap:
-                payloads.append(_PADDING[:gap])
-            size += count + gap
+            size += len(data)
+        payloads += payload
+        gap = -size % _ALIGN
+        if gap:
+            payloads.append(_PADDING[:gap])
         table += _ROW.pack(number, batch, input_ns, infer_ns, flags, len(head), size, start_ns)
         heads += head
-        length += size
+        length += size + gap
     start = bytearray(_PREFIX.size)
     start += table
     start += heads
@@ -110,7 +108,7 @@ def _decode(kind: int, count: int, body: memoryview) -> Message:
         payload = (body[start : start + size],)
         entries.append(Entry(number, batch, input_ns, infer_ns, flags, data, payload, start_ns))
         head_start += head
-        start += size
+        start += size + -size % _ALIGN
     return Message(kind, entries, {})
 
 
@@ -122,18 +120,19 @@ class Heads:
     """
 
     def __init__(self) -> None:
+        self._layouts: dict[Any, Layout] = {}
         self._written: dict[Any, bytes] = {}
         self._parsed: dict[bytes, Any] = {}
 
     def of_request(self, request: Request) -> tuple[bytes, list[Buffer]]:
         """A request's head and payload."""
-        payload: list[Buffer] = [to_bytes(tensor) for tensor in request.inputs.values()]
+        layout, payload = self._pack(request.inputs)
         if request.id or request.parameters or request.trace:
-            return _dump(_request_fields(request, _layout(request.inputs, payload))), payload
-        key = (*request[2:5], *request[6:-1], *_key(request.inputs, payload))
+            return _dump(_request_fields(request, layout)), payload
+        key = (layout, *request[2:5], *request[6:-1])
         head = self._written.get(key)
         if head is None:
-            head = _dump(_request_fields(request, _layout(request.inputs, payload)))
+            head = _dump(_request_fields(request, layout))
             self._keep(self._written, key, head)
         return head, payload
 
@@ -141,27 +140,46 @@ class Heads:
         """An answer's head and payload."""
         if isinstance(answer, InferenceError):
             return _dump({"error": [answer.status.name, answer.message]}), []
-        payload: list[Buffer] = [to_bytes(tensor) for tensor in answer.outputs.values()]
+        layout, payload = self._pack(answer.outputs)
         if answer.parameters:
-            return _dump(_answer_fields(answer, _layout(answer.outputs, payload))), payload
-        key = (answer.final, *_key(answer.outputs, payload))
+            return _dump(_answer_fields(answer, layout)), payload
+        key = (layout, answer.final)
         head = self._written.get(key)
         if head is None:
-            head = _dump(_answer_fields(answer, _layout(answer.outputs, payload)))
+            head = _dump(_answer_fields(answer, layout))
             self._keep(self._written, key, head)
         return head, payload
+
+    def _pack(self, tensors: Mapping[str, Tensor]) -> tuple[Layout, list[Buffer]]:
+        if type(tensors) is Packed and tensors.layout.aligned:
+            return tensors.layout, [tensors.data]
+        payload: list[Buffer] = []
+        parts: list[Any] = []
+        for name, tensor in tensors.items():
+            data = to_bytes(tensor)
+            payload.append(data)
+            parts += (name, tensor.dtype.num, tensor.shape, len(data))
+        key = tuple(parts)
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = aligned(
+                (name, datatype_of(tensor), tensor.shape, len(data))
+                for (name, tensor), data in zip(tensors.items(), payload)  # noqa: B905  3.8 has no strict
+            )
+            self._keep(self._layouts, key, layout)
+        return layout, payload if layout.tight else layout.spread(payload)
 
     def request(self, model: str, entry: Entry) -> Request:
         """The request an entry carries; its tensors are views."""
         parsed = self._parsed.get(entry.head)
         if parsed is None:
             fields = json.loads(entry.head)
-            layout = _cuts(fields.pop("inputs"))
+            layout = Layout(fields.pop("inputs"))
             fields["outputs"] = tuple(fields["outputs"])
-            parsed = (Request(model, {}, **fields), layout)
+            parsed = (layout, Request(model, {}, **fields)[2:])
             self._keep(self._parsed, entry.head, parsed)
-        request, layout = parsed
-        return request._replace(inputs=_tensors(layout, entry))
+        layout, rest = parsed
+        return Request(model, Packed(layout, entry.payload[0]), *rest)
 
     def answer(self, entry: Entry) -> Response | InferenceError:
         """The answer an entry carries; its tensors are views."""
@@ -171,10 +189,10 @@ class Heads:
             if "error" in fields:
                 status, text = fields["error"]
                 return InferenceError(Status[status], text)
-            parsed = (_cuts(fields["outputs"]), fields["parameters"], fields["final"])
+            parsed = (Layout(fields["outputs"]), fields["parameters"], fields["final"])
             self._keep(self._parsed, entry.head, parsed)
         layout, parameters, final = parsed
-        return Response(_tensors(layout, entry), parameters, final)
+        return Response(Packed(layout, entry.payload[0]), parameters, final)
 
     @staticmethod
     def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
@@ -187,54 +205,17 @@ def _dump(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _layout(tensors: Mapping[str, Tensor], payload: Sequence[Buffer]) -> list[list[Any]]:
-    return [
-        [name, datatype_of(tensor), list(tensor.shape), len(data)]
-        for (name, tensor), data in zip(tensors.items(), payload)  # noqa: B905  3.8 has no strict
-    ]
-
-
-def _key(tensors: Mapping[str, Tensor], payload: Sequence[Buffer]) -> list[Any]:
-    """What two sets of tensors must share to have the same layout."""
-    key: list[Any] = []
-    for name, tensor in tensors.items():
-        key += (name, tensor.dtype.num, tensor.shape)
-    key += map(len, payload)
-    return key
-
-
-def _request_fields(request: Request, layout: list[list[Any]]) -> dict[str, Any]:
+def _request_fields(request: Request, layout: Layout) -> dict[str, Any]:
     fields = request._asdict()
     del fields["model"]
     fields["trace"] = getattr(request.trace, "context", None) or None
     fields["parameters"] = dict(request.parameters)
-    return {**fields, "inputs": layout}
+    return {**fields, "inputs": layout.placed}
 
 
-def _answer_fields(answer: Response, layout: list[list[Any]]) -> dict[str, Any]:
+def _answer_fields(answer: Response, layout: Layout) -> dict[str, Any]:
     parameters = dict(answer.parameters)
-    return {"outputs": layout, "parameters": parameters, "final": answer.final}
-
-
-def _cuts(layout: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """A layout as name, datatype, numpy dtype, shape, first byte and number of bytes."""
-    cuts = []
-    start = 0
-    for name, datatype, shape, size in layout:
-        cuts.append((name, datatype, numpy_dtype(datatype), tuple(shape), start, size))
-        start += size + -size % _ALIGN
-    return cuts
-
-
-def _tensors(cuts: Sequence[tuple[Any, ...]], entry: Entry) -> dict[str, Tensor]:
-    (data,) = entry.payload
-    tensors: dict[str, Tensor] = {}
-    for name, datatype, dtype, shape, start, size in cuts:
-        if datatype == "BYTES":
-            tensors[name] = from_bytes(memoryview(data)[start : start + size], datatype, shape)
-        else:
-            tensors[name] = np.ndarray(shape, dtype, data, start)
-    return tensors
+    return {"outputs": layout.placed, "parameters": parameters, "final": answer.final}
 
 
 class Decoder:

@@ -23,6 +23,7 @@ from typing import Any
 from nerite.backends.base import Backend, ModelSpec, open_backend
 from nerite.core.call import RESCHEDULED, Answer, Call
 from nerite.core.errors import InferenceError, Status
+from nerite.core.layout import Buffer
 from nerite.core.request import Response
 from nerite.instances import wire
 
@@ -67,7 +68,7 @@ class Outbox:
             finally:
                 self._writing.release()
 
-    def send(self, message: list[wire.Buffer]) -> None:
+    def send(self, message: list[Buffer]) -> None:
         try:
             wire.send(self._sock, message)
         except OSError:
