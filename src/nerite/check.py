@@ -15,6 +15,7 @@ from nerite.core.errors import InferenceError
 from nerite.diffusion import find_model_folder
 from nerite.placing import Placing
 from nerite.repository import config as configs
+from nerite.repository import rules
 from nerite.repository.config import ModelConfig
 from nerite.repository.repository import ModelEntry, Repository
 
@@ -74,7 +75,7 @@ def _look(entry: ModelEntry) -> Finding:
     finding.problems += _file_problems(entry)
     if config.input or config.output:
         try:
-            configs.check(config)
+            rules.check(config)
         except InferenceError as error:
             finding.problems.append(f"{entry.folder / 'config.pbtxt'}: {error}")
         contract = Contract(config)

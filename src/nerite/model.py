@@ -20,10 +20,13 @@ from nerite.core.stats import COUNTS_ONLY, FIRST_RESPONSE_MS, Recording, Stats
 from nerite.instances.base import Instance, Pool
 from nerite.placing import Placing, instances_of
 from nerite.repository import config as configs
+from nerite.repository import rules
 from nerite.repository.config import ModelConfig
 from nerite.repository.repository import ModelEntry
+from nerite.reshape import Reshape
 from nerite.schedulers.order import Order
 from nerite.scheduling import scheduler_of
+from nerite.warmup import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Model:
             self._on_answer = self.stats.count_answer
         self._instances = instances
         self._pool = Pool(instances)
+        self._reshape = Reshape.of(config)
         self._order = Order() if config.dynamic_batching.preserve_ordering else None
         self._scheduler = scheduler_of(config, self._pool, self.stats.count_execution, home)
         self._submit = self._scheduler.submit
@@ -93,8 +97,9 @@ class Model:
             completed = await asyncio.gather(*(one.start(changed) for one in instances))
             config = configs.from_dict(completed[0])
             configs.normalize(config)
-            configs.check(config)
+            rules.check(config)
             labels = _labels(config, entry.folder)
+            await warm_up(config, entry.folder, instances)
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
@@ -124,6 +129,9 @@ class Model:
         Raises InferenceError for a bad request, and then delivers nothing.
         """
         batch_size = self.contract.check(request)
+        if self._reshape is not None:
+            request = self._reshape.request(request)
+            deliver = self._reshape.delivering(deliver)
         if self._order is not None:
             deliver = self._order.place(deliver)
         call = Call(request, partial(self._deliver, deliver), batch_size)

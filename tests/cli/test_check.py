@@ -50,7 +50,7 @@ def test_the_painter(capsys: pytest.CaptureFixture[str]) -> None:
         (CONFIG, "class X: pass\n", "1/model.py: no class TritonPythonModel"),
         (CONFIG, "class TritonPythonModel: pass\n", "model.py:1: TritonPythonModel has no method"),
         (CONFIG, "def f(:\n", "1/model.py:1:7: "),
-        (CONFIG.replace("-1", "0"), CODE, "dims [4, 0] in model 'm': each must be at least 1"),
+        (CONFIG.replace("-1", "0"), CODE, "model input 'a' dimension must be integer >= 1"),
         (CONFIG.replace('"b"', '"b" label_filename: "l.txt"'), CODE, "l.txt: the label file is"),
     ],
 )

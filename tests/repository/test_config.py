@@ -102,23 +102,6 @@ def test_what_is_wrong_with_one_model_is_told_with_it(tmp_path: Path) -> None:
     assert "no backend" in errors["nothing"]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('name: "m"', "must specify at least one input"),
-        ('input { data_type: TYPE_FP32 dims: 1 } output { name: "b" }', "must specify 'name'"),
-        ('input { name: "a" dims: 1 } output { name: "b" }', "must specify 'data_type'"),
-        ('input { name: "a" data_type: TYPE_FP32 dims: 0 } output { name: "b" }', "dims [0]"),
-        ("max_batch_size: -1", "max_batch_size is -1"),
-    ],
-)
-def test_check(tmp_path: Path, text: str, expected: str) -> None:
-    config = configs.read(write(tmp_path / "m", text) / "config.pbtxt")
-    with pytest.raises(InferenceError) as caught:
-        configs.check(config)
-    assert expected in caught.value.message
-
-
 def test_a_config_of_the_wrong_shape() -> None:
     with pytest.raises(InferenceError, match="inputs"):
         configs.from_dict({"inputs": []})

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 
-from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.errors import invalid
 
 ModelConfig: TypeAlias = model_config_pb2.ModelConfig
 
@@ -173,50 +173,6 @@ def _guess_backend(folder: Path, versions: list[int]) -> str:
         f"model '{folder.name}': no backend. Name one in {folder / 'config.pbtxt'} (for instance "
         f'backend: "python"), or put one of {known} into its version folder'
     )
-
-
-def check(config: ModelConfig) -> None:
-    """What must hold before a model can be served; InferenceError names the field."""
-    if config.max_batch_size < 0:
-        raise invalid(
-            f"max_batch_size is {config.max_batch_size} in model '{config.name}': "
-            "it must be 0 (no batch dimension) or more"
-        )
-    _check_cache(config)
-    for kind, tensors in (("input", config.input), ("output", config.output)):
-        if not tensors:
-            text = f"must specify at least one {kind} for model '{config.name}'"
-            raise InferenceError(Status.INVALID_ARG, text)
-        names = set()
-        for tensor in tensors:
-            _check_tensor(config.name, kind, tensor)
-            if tensor.name in names:
-                raise invalid(f"model '{config.name}' has two {kind}s named '{tensor.name}'")
-            names.add(tensor.name)
-
-
-def _check_cache(config: ModelConfig) -> None:
-    if not config.response_cache.enable:
-        return
-    text = f"Response Cache does not currently support model {config.name} with "
-    if config.HasField("sequence_batching"):
-        what = "sequence batching scheduler"
-        raise invalid(f"{text}{what}. Please disable the response cache.")
-    if config.model_transaction_policy.decoupled:
-        what = "'decoupled' transaction policy"
-        raise invalid(f"{text}{what}. Please disable the response cache.")
-
-
-def _check_tensor(model: str, kind: str, tensor: Any) -> None:
-    if not tensor.name:
-        raise invalid(f"model {kind} must specify 'name' in model '{model}'")
-    if tensor.data_type == model_config_pb2.TYPE_INVALID:
-        raise invalid(f"model {kind} '{tensor.name}' must specify 'data_type' in model '{model}'")
-    if any(dim == 0 or dim < -1 for dim in tensor.dims):
-        raise invalid(
-            f"model {kind} '{tensor.name}' has dims {list(tensor.dims)} in model '{model}': "
-            "each must be at least 1, or -1 for any size"
-        )
 
 
 def datatype(data_type: int) -> str:

@@ -1,0 +1,144 @@
+"""Model warm-up: the requests a config asks to be tried on every instance before it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nerite.contract import Contract
+from nerite.core.call import Call, Responses
+from nerite.core.errors import InferenceError, invalid
+from nerite.core.request import Request
+from nerite.core.tensor import Tensor, from_bytes, numpy_dtype
+from nerite.instances.base import Instance
+from nerite.repository.config import ModelConfig, datatype
+from nerite.reshape import Reshape
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "warmup"
+_SMALL = 128  # random integers are below: they fit every type, and are likely to mean something
+
+
+async def warm_up(config: ModelConfig, folder: Path, instances: Sequence[Instance]) -> None:
+    """Run all samples on all instances. Raises InferenceError for a sample that fails.
+
+    folder: the model's, whose `warmup` folder holds the samples' files.
+    """
+    samples = [
+        (sample, _request(config, sample, folder))
+        for sample in config.model_warmup
+        if sample.batch_size
+    ]
+    if samples:
+        await asyncio.gather(*(_warm(config, samples, instance) for instance in instances))
+
+
+async def _warm(
+    config: ModelConfig, samples: list[tuple[Any, Request]], instance: Instance
+) -> None:
+    for sample, request in samples:
+        # A model without a batch dimension gets one request at a time.
+        together = sample.batch_size if config.max_batch_size else 1
+        for iteration in range(1, max(sample.count, 1) + 1):
+            log.debug(
+                "model '%s' is running warmup sample '%s' for iteration %d",
+                *(config.name, sample.name, iteration),
+            )
+            for _ in range(sample.batch_size // together):
+                errors = await _execute(instance, [request] * together)
+                if errors:
+                    said = "".join(f"{error.message}; " for error in errors)
+                    raise invalid(f"failed to run warmup sample '{sample.name}': {said}")
+
+
+async def _execute(instance: Instance, requests: list[Request]) -> list[InferenceError]:
+    """One execution; the errors that it answered."""
+    asked = []
+    calls = []
+    for request in requests:
+        responses = Responses()
+        call = Call(request, responses.deliver)
+        asked.append(responses.watch(call))
+        calls.append(call)
+    done = asyncio.Event()
+    instance.execute(calls, done.set)
+    errors = []
+    for responses in asked:
+        try:
+            async for _ in responses:
+                pass
+        except InferenceError as error:
+            errors.append(error)
+    return errors
+
+
+def _request(config: ModelConfig, sample: Any, folder: Path) -> Request:
+    """One request of a sample, as the model sees it. Raises InferenceError."""
+    declared = {tensor.name for tensor in config.input}
+    tensors = {name: _tensor(name, entry, folder) for name, entry in sorted(sample.inputs.items())}
+    if config.max_batch_size:
+        tensors = {name: tensor[np.newaxis] for name, tensor in tensors.items()}
+    own = {name: tensor for name, tensor in tensors.items() if name in declared}
+    request = Request(config.name, own)
+    try:
+        Contract(config).check(request)
+    except InferenceError as error:
+        raise invalid(f"warmup sample '{sample.name}': {error.message}") from None
+    reshape = Reshape.of(config)
+    if reshape is not None:
+        request = reshape.request(request)
+    # What is not declared is a sequence's control, which its scheduler would have added.
+    return request._replace(inputs={**tensors, **request.inputs})
+
+
+def _tensor(name: str, entry: Any, folder: Path) -> Tensor:
+    kind, shape = datatype(entry.data_type), tuple(entry.dims)
+    if any(dim < 0 for dim in shape):
+        raise invalid(
+            f"warmup setting expects all variable-size dimensions are specified for input '{name}'"
+        )
+    source = entry.WhichOneof("input_data_type")
+    if source is None:
+        raise invalid(f"warmup setting expects input '{name}' to have input_data_type set")
+    try:
+        if source == "input_data_file":
+            return _read(folder / _FOLDER, entry.input_data_file, kind, shape)
+        dtype = numpy_dtype(kind)
+    except KeyError:
+        raise invalid(f"warmup setting of input '{name}': it has no data_type") from None
+    if kind == "BYTES":
+        return np.full(shape, b"", dtype)
+    if source == "zero_data":
+        return np.zeros(shape, dtype)
+    random = np.random.default_rng()
+    if dtype.kind in "biu":
+        return random.integers(0, 2 if kind == "BOOL" else _SMALL, shape).astype(dtype)
+    return random.random(shape).astype(dtype)
+
+
+def _read(folder: Path, file: str, kind: str, shape: tuple[int, ...]) -> Tensor:
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise invalid(f"warmup setting: '{file}' is not in the model's folder '{_FOLDER}'")
+    try:
+        data = path.read_bytes()
+        if kind != "BYTES":
+            size = math.prod(shape) * numpy_dtype(kind).itemsize
+            if len(data) < size:
+                raise invalid(
+                    f"warmup setting expects {size} bytes, but the data provided from {file} only "
+                    f"has {len(data)} bytes"
+                )
+            data = data[:size]
+        return from_bytes(memoryview(data), kind, shape)
+    except OSError as error:
+        raise invalid(f"warmup setting: {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise invalid(f"warmup setting: {path} is not a {kind} of {list(shape)}: {error}") from None
