@@ -1,0 +1,115 @@
+"""The client repository's own Python examples, with the models of Triton's documentation."""
+
+from conformance.models import Edit, Model, docs
+from conformance.reasons import Reason
+from conformance.suite import Check, Group, Script, Skipped, Suite
+
+EXAMPLES = "client/src/python/examples"
+
+# The custom backend with string correlation ids, as test.sh derives it from the ONNX one.
+STRING_SEQUENCE = Model(
+    "server/docs/examples/model_repository/simple_dyna_sequence",
+    name="simple_string_dyna_sequence",
+    edits=(
+        Edit(r"^platform: .*", 'backend: "dyna_sequence"'),
+        Edit(r"(CONTROL_SEQUENCE_CORRID\s*\n\s*)data_type:.*", r"\1data_type: TYPE_STRING"),
+    ),
+    remove=("1/model.onnx",),
+)
+
+PLAIN = tuple(docs(name) for name in ("simple", "simple_identity", "simple_int8", "simple_string"))
+SEQUENCES = (docs("simple_sequence"), docs("simple_dyna_sequence"))
+ALL = (*PLAIN, *SEQUENCES, STRING_SEQUENCE)
+
+
+def script(name: str, *arguments: str, prints: str = "", fails: bool = False) -> Script:
+    """One example; `arguments` are part of the case's name."""
+    shown = " ".join((name, *arguments))
+    return Script(shown, f"{EXAMPLES}/{name}.py", ("-v", *arguments), prints, fails)
+
+
+HTTP: tuple[Check, ...] = (
+    script("simple_http_health_metadata"),
+    script("simple_http_infer_client"),
+    script("simple_http_aio_infer_client"),
+    script("simple_http_async_infer_client"),
+    script("simple_http_string_infer_client"),
+    script("simple_http_shm_client"),
+    script("simple_http_shm_string_client"),
+    script("reuse_infer_objects_client"),
+    script("simple_http_infer_client", "-u", "localhost:8000/base_path", fails=True),
+    Script(
+        "memory_growth_test http",
+        f"{EXAMPLES}/memory_growth_test.py",
+        ("--warmup", "1", "-r", "100"),
+    ),
+    Skipped(Reason.CUDA, ("simple_http_cudashm_client",)),
+)
+GRPC: tuple[Check, ...] = (
+    script("simple_grpc_health_metadata", prints="PASS"),
+    script("simple_grpc_infer_client", prints="PASS"),
+    script("simple_grpc_aio_infer_client", prints="PASS"),
+    script("simple_grpc_async_infer_client", prints="PASS"),
+    script("simple_grpc_string_infer_client", prints="PASS"),
+    script("simple_grpc_shm_client", prints="PASS"),
+    script("simple_grpc_shm_string_client", prints="PASS"),
+    script("simple_grpc_keepalive_client", prints="PASS"),
+    script("simple_grpc_custom_args_client", prints="PASS"),
+    script("grpc_explicit_byte_content_client", prints="PASS"),
+    script("grpc_explicit_int_content_client", prints="PASS"),
+    script("grpc_explicit_int8_content_client", prints="PASS"),
+    script("grpc_client", prints="PASS"),
+    script("reuse_infer_objects_client", "-i", "grpc", "-u", "localhost:8001"),
+    Script(
+        "memory_growth_test grpc",
+        f"{EXAMPLES}/memory_growth_test.py",
+        ("--warmup", "1", "-r", "100", "-i", "grpc", "-u", "localhost:8001"),
+    ),
+    Skipped(Reason.CUDA, ("simple_grpc_cudashm_client",)),
+)
+SEQUENCE: tuple[Check, ...] = (
+    script("simple_http_sequence_sync_infer_client"),
+    script("simple_grpc_sequence_sync_infer_client", prints="PASS"),
+    script("simple_grpc_sequence_stream_infer_client", prints="PASS"),
+    script("simple_grpc_aio_sequence_stream_infer_client", prints="PASS"),
+    script("simple_http_sequence_sync_infer_client", "-d"),
+    script("simple_grpc_sequence_sync_infer_client", "-d"),
+    script("simple_grpc_sequence_stream_infer_client", "-d"),
+)
+
+CLIENTS = Suite(
+    "client_examples",
+    3,
+    folder=EXAMPLES,
+    groups=(
+        Group("http", HTTP, PLAIN, ("--allow-client-shm=true",)),
+        Group("grpc", GRPC, PLAIN, ("--allow-client-shm=true",)),
+        Group("sequence", SEQUENCE, ALL),
+        Group(
+            "decoupled",
+            (script("simple_grpc_custom_repeat", prints="PASS"),),
+            (
+                docs("simple"),
+                Model(
+                    name="repeat_int32",
+                    files={
+                        "config.pbtxt": "python_backend/examples/decoupled/repeat_config.pbtxt",
+                        "1/model.py": "python_backend/examples/decoupled/repeat_model.py",
+                    },
+                ),
+            ),
+        ),
+        Group(
+            "http_model_control",
+            (script("simple_http_model_control", prints="PASS"),),
+            PLAIN,
+            ("--model-control-mode=explicit",),
+        ),
+        Group(
+            "grpc_model_control",
+            (script("simple_grpc_model_control", prints="PASS"),),
+            PLAIN,
+            ("--model-control-mode=explicit",),
+        ),
+    ),
+)
