@@ -12,7 +12,7 @@ from typing import Any
 from nerite.core.errors import InferenceError, invalid
 from nerite.core.layout import Packed
 from nerite.core.request import Request
-from nerite.core.tensor import Tensor, datatype_of
+from nerite.core.tensor import Tensor, datatype_of, fits
 from nerite.repository.config import ModelConfig, datatype
 
 _BATCH_NOTE = (
@@ -134,7 +134,7 @@ class Contract:
                 f"{request.label}input '{name}' has no shape but model requires batch dimension "
                 f"for '{self._model}'"
             )
-        if not _fits(tensor.shape, spec.shape):
+        if not fits(tensor.shape, spec.shape):
             note = _BATCH_NOTE if self.max_batch_size > 0 else ""
             raise invalid(
                 f"{request.label}unexpected shape for input '{name}' for model '{self._model}'. "
@@ -158,12 +158,6 @@ class Contract:
                 f"for '{self._model}'"
             )
         return batch
-
-
-def _fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
-    return len(shape) == len(declared) and all(
-        expected in (-1, found) for found, expected in zip(shape, declared, strict=True)
-    )
 
 
 def _dims(shape: tuple[int, ...]) -> str:

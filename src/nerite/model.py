@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from nerite.placing import Placing, instances_of
 from nerite.repository import config as configs
 from nerite.repository import rules
 from nerite.repository.config import ModelConfig
+from nerite.repository.ensemble import check_steps, steps
 from nerite.repository.repository import ModelEntry
 from nerite.reshape import Reshape
 from nerite.schedulers.order import Order
@@ -39,12 +40,13 @@ class Model:
         version: int,
         config: ModelConfig,
         instances: list[Instance],
-        home: Home,
+        parts: Sequence[Model] = (),
         recording: Recording = COUNTS_ONLY,
         cache: Cache | None = None,
         state: str = "",
     ) -> None:
-        """state: what tells this load of the version from others, for the cache's keys."""
+        """parts: of an ensemble, the model of each step. state: what tells this load of the
+        version from others, for the cache's keys."""
         self.name = config.name
         self.version = version
         self.config = config
@@ -59,7 +61,7 @@ class Model:
         self._pool = Pool(instances)
         self._reshape = Reshape.of(config)
         self._order = Order() if config.dynamic_batching.preserve_ordering else None
-        self._scheduler = scheduler_of(config, self._pool, self.stats.count_execution, home)
+        self._scheduler = scheduler_of(config, self._pool, self.stats.count_execution, parts)
         self._submit = self._scheduler.submit
         self.caching: Caching | None = None
         if cache is not None and config.response_cache.enable:
@@ -69,6 +71,12 @@ class Model:
         self._open = 0
         self._closing = False
         self._idle = asyncio.Event()
+        self._parts = parts
+        self._holders = 0
+        self._unheld = asyncio.Event()
+        self._unheld.set()
+        for part in parts:
+            part.hold()
 
     @classmethod
     async def load(
@@ -78,6 +86,7 @@ class Model:
         home: Home,
         *,
         placing: Placing,
+        parts: Sequence[Model] = (),
         recording: Recording = COUNTS_ONLY,
         cache: Cache | None = None,
     ) -> Model:
@@ -94,24 +103,28 @@ class Model:
                 model.dispatch()
 
         try:
-            completed = await asyncio.gather(*(one.start(changed) for one in instances))
-            config = configs.from_dict(completed[0])
+            if instances:
+                completed = await asyncio.gather(*(one.start(changed) for one in instances))
+                config = configs.from_dict(completed[0])
+            else:
+                config = _ensemble(entry.config, parts)
             configs.normalize(config)
             rules.check(config)
-            labels = _labels(config, entry.folder)
+            labels = {**_labels_of_parts(config, parts), **_labels(config, entry.folder)}
             await warm_up(config, entry.folder, instances)
         except BaseException:
             await asyncio.gather(*(instance.close() for instance in instances))
             raise
-        state = repr(entry.fingerprint or started)
-        model = cls(version, config, instances, home, recording, cache, state)
+        # An ensemble's answers are those of its parts, which its own files do not tell.
+        state = repr((not parts and entry.fingerprint) or started)
+        model = cls(version, config, instances, parts, recording, cache, state)
         model.labels = labels
         model.load_seconds = time.monotonic() - started
         return model
 
     @property
     def ready(self) -> bool:
-        return self._pool.ready
+        return self._pool.ready and all(part.ready for part in self._parts)
 
     @property
     def memory_bytes(self) -> int:
@@ -163,6 +176,16 @@ class Model:
                 self._idle.set()
         deliver(call, answer)
 
+    def hold(self) -> None:
+        """An ensemble asks this model: it takes calls until `release`, even while it closes."""
+        self._holders += 1
+        self._unheld.clear()
+
+    def release(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            self._unheld.set()
+
     async def close(self, timeout: float | None) -> None:
         """Refuse new calls, wait up to `timeout` seconds for the open ones, leave."""
         try:
@@ -171,9 +194,12 @@ class Model:
             log.warning("model '%s' still has %d open requests: cut off", self.name, self._open)
         if self.caching is not None:
             self.caching.forget()
+        for part in self._parts:
+            part.release()
         await asyncio.gather(*(instance.close() for instance in self._instances))
 
     async def _drain(self) -> None:
+        await self._unheld.wait()
         if self.caching is not None:
             await self.caching.settle()
         self._closing = True
@@ -215,6 +241,26 @@ def _first_response_ms(config: ModelConfig) -> tuple[float, ...]:
             config.name,
         )
     return FIRST_RESPONSE_MS
+
+
+def _ensemble(config: ModelConfig, parts: Sequence[Model]) -> ModelConfig:
+    """The completed config of an ensemble. Raises InferenceError where its parts do not fit."""
+    completed = ModelConfig()
+    completed.CopyFrom(config)
+    decoupled = check_steps(config, [part.config for part in parts])
+    completed.model_transaction_policy.decoupled = decoupled
+    return completed
+
+
+def _labels_of_parts(config: ModelConfig, parts: Sequence[Model]) -> dict[str, list[str]]:
+    """The labels of an ensemble's outputs: of the step that writes each."""
+    outputs = {item.name for item in config.output}
+    return {
+        tensor: part.labels[name]
+        for step, part in zip(steps(config), parts, strict=True)
+        for name, tensor in step.output_map.items()
+        if tensor in outputs and name in part.labels
+    }
 
 
 def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:

@@ -28,10 +28,12 @@ class Placing:
 
 
 def instances_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> list[Instance]:
-    """The instances that the config's groups ask for, not yet started.
+    """The instances that the config's groups ask for, not yet started; an ensemble has none.
 
     Raises InferenceError: no such backend, no such GPU.
     """
+    if configs.is_ensemble(entry.config):
+        return []
     backend, runtime = _backend(entry, placing)
     config = configs.to_dict(entry.config)
     if runtime is not None:

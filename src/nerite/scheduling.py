@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from nerite.core.call import Call
-from nerite.core.home import Home
+from nerite.core.call import Call, Deliver
+from nerite.core.request import Request
 from nerite.repository.config import ModelConfig
 from nerite.schedulers.base import Pool, Scheduler
 from nerite.schedulers.batch import ALONE, Batching, BatchScheduler
+from nerite.schedulers.ensemble import EnsembleScheduler, Graph
+from nerite.schedulers.plan import Step
 from nerite.schedulers.queue import Levels, QueuePolicy
 
 
+class Part(Protocol):
+    """A loaded model as an ensemble sees it."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def submit(self, request: Request, deliver: Deliver) -> Call: ...
+
+
 def scheduler_of(
-    config: ModelConfig, pool: Pool, on_execute: Callable[[list[Call]], None], home: Home
+    config: ModelConfig,
+    pool: Pool,
+    on_execute: Callable[[list[Call]], None],
+    parts: Sequence[Part] = (),
 ) -> Scheduler:
-    """The scheduler that a config chooses; `home` is whom it may ask for other models."""
+    """The scheduler that a config chooses. parts: of an ensemble, the model of each step."""
+    if config.HasField("ensemble_scheduling"):
+        return EnsembleScheduler(graph_of(config, parts))
     return BatchScheduler(pool, on_execute, batching_of(config), levels_of(config))
+
+
+def graph_of(config: ModelConfig, parts: Sequence[Part]) -> Graph:
+    """An ensemble's graph over the models of its steps."""
+    return Graph(
+        name=config.name,
+        steps=tuple(map(_step, config.ensemble_scheduling.step, parts)),
+        inputs=tuple(item.name for item in config.input),
+        outputs={
+            item.name: tuple(item.reshape.shape if item.HasField("reshape") else item.dims)
+            for item in config.output
+        },
+        batches=config.max_batch_size > 0,
+        decoupled=config.model_transaction_policy.decoupled,
+        max_inflight=config.ensemble_scheduling.max_inflight_requests,
+    )
+
+
+def _step(step: Any, part: Part) -> Step:
+    return Step(
+        submit=part.submit,
+        model=step.model_name,
+        version=str(step.model_version) if step.model_version > 0 else "",
+        inputs=dict(step.input_map),
+        outputs=dict(step.output_map),
+        dims={item.name: tuple(item.dims) for item in part.config.input},
+        batches=part.config.max_batch_size > 0,
+        decoupled=part.config.model_transaction_policy.decoupled,
+    )
 
 
 def batching_of(config: ModelConfig) -> Batching:

@@ -16,6 +16,7 @@ from nerite.core.call import Call, Deliver, Responses
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, Recording
+from nerite.dependencies import Dependencies, in_order, needs, with_needs
 from nerite.model import Model, not_ready
 from nerite.placing import Placing
 from nerite.repository.override import override
@@ -88,6 +89,7 @@ class Server:
         self._cache = cache
         self._loading = asyncio.Semaphore(self.policy.load_count)
         self._models: dict[str, Versions] = {}
+        self._dependencies = Dependencies(self._models)
         self._started = False
         self._exiting = False
         self._polling: asyncio.Task[None] | None = None
@@ -105,25 +107,46 @@ class Server:
         if self._cache is not None:
             await self._cache.start()
         entries = await asyncio.to_thread(self.repository.scan)
+        known = {entry.name: entry for entry in entries}
         if self.policy.mode is ControlMode.EXPLICIT and self.policy.startup != ("*",):
-            entries = self._startup(entries)
-        await asyncio.gather(*(self._try_load(entry) for entry in entries))
+            entries = self._startup(known)
+        for entry in entries:
+            self._versions(entry.name).explicit = True
+        await self._load_all(with_needs(entries, known))
         if self.policy.mode is ControlMode.POLL:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
         self._started = True
 
-    def _startup(self, entries: list[ModelEntry]) -> list[ModelEntry]:
-        by_name = {entry.name: entry for entry in entries}
-        missing = [name for name in self.policy.startup if name not in by_name]
+    def _startup(self, known: Mapping[str, ModelEntry]) -> list[ModelEntry]:
+        missing = [name for name in self.policy.startup if name not in known]
         if missing:
-            known = ", ".join(by_name) or "none"
-            text = f"failed to load '{missing[0]}': no such model; the repository has {known}"
+            names = ", ".join(known) or "none"
+            text = f"failed to load '{missing[0]}': no such model; the repository has {names}"
             raise InferenceError(Status.NOT_FOUND, text)
-        return [by_name[name] for name in self.policy.startup]
+        return [known[name] for name in self.policy.startup]
 
-    async def _try_load(self, entry: ModelEntry) -> None:
-        with contextlib.suppress(InferenceError):  # its state tells
-            await self._versions(entry.name).load(entry)
+    async def _load_all(self, entries: list[ModelEntry]) -> dict[str, InferenceError]:
+        """Load what has changed, and again the ensembles that need it; the errors by name.
+
+        Nothing is raised: the states tell as well.
+        """
+        news = [entry for entry in entries if not self._versions(entry.name).holds(entry)]
+        names = {entry.name for entry in news}
+        again = [entry for entry in self._dependencies.dependents(names) if entry.name not in names]
+        circles = self._dependencies.circles([*news, *again])
+
+        async def load(entry: ModelEntry) -> None:
+            versions = self._versions(entry.name)
+            try:
+                if entry.name in circles:
+                    raise invalid(circles[entry.name])
+                if entry.error is None:
+                    self._dependencies.parts(entry)
+            except InferenceError as error:
+                await versions.refuse(entry, error, error.message)
+            await versions.load(entry, again=entry.name not in names)
+
+        return await in_order([*news, *again], circles, load)
 
     def _versions(self, name: str) -> Versions:
         if name not in self._models:
@@ -138,6 +161,7 @@ class Server:
                         entry,
                         version,
                         self,
+                        parts=self._dependencies.parts(entry),
                         placing=self.policy.placing,
                         recording=self.policy.recording,
                         cache=self._cache,
@@ -161,10 +185,10 @@ class Server:
 
     async def _follow(self, entries: list[ModelEntry]) -> None:
         present = {entry.name for entry in entries}
-        gone = [one for name, one in self._models.items() if name not in present and one.entry]
+        gone = [one for name, one in self._models.items() if name not in present and one.wanted]
         changed = [entry for entry in entries if self._is_news(entry)]
-        await asyncio.gather(*(one.unload() for one in gone))
-        await asyncio.gather(*(self._try_load(entry) for entry in changed))
+        await asyncio.gather(*(self._unload(one.name) for one in gone))
+        await self._load_all(changed)
 
     def _is_news(self, entry: ModelEntry) -> bool:
         versions = self._models.get(entry.name)
@@ -189,17 +213,42 @@ class Server:
             raise InferenceError(Status.INTERNAL, text)
         else:
             entry = found
-        versions = self._versions(name)
-        loaded = versions.entry
-        if entry.fingerprint and loaded and loaded.fingerprint == entry.fingerprint:
-            return
-        await versions.load(entry)
+        needed: dict[str, ModelEntry] = {}
+        await asyncio.to_thread(self._find_needs, entry, needed)
+        self._versions(name).explicit = True
+        errors = await self._load_all(with_needs([entry], needed))
+        if name in errors:
+            raise errors[name]
 
-    async def unload(self, name: str) -> None:
-        """Take a model's requests no more; returns before it is gone. Unknown names are fine."""
+    def _find_needs(self, entry: ModelEntry, found: dict[str, ModelEntry]) -> None:
+        """Look at what an ensemble needs, and at what that needs. Blocks."""
+        for name in needs(entry):
+            needed = None if name in found else self.repository.find(name)
+            if needed is not None:
+                found[name] = needed
+                self._find_needs(needed, found)
+
+    async def unload(self, name: str, *, dependents: bool = False) -> None:
+        """Take a model's requests no more; returns before it is gone. Unknown names are fine.
+
+        dependents: also what was loaded only because this ensemble needed it.
+        """
         self._check_control()
-        if name in self._models:
-            await self._models[name].unload()
+        await self._unload(name, dependents=dependents)
+
+    async def _unload(self, name: str, *, dependents: bool = False) -> None:
+        if name not in self._models:
+            return
+        needed = needs(self._models[name].wanted)
+        await self._models[name].unload()
+        for entry in self._dependencies.dependents([name]):
+            try:
+                self._dependencies.parts(entry)
+            except InferenceError as error:
+                with contextlib.suppress(InferenceError):
+                    await self._models[entry.name].refuse(entry, error, UNLOADED)
+        for spare in self._dependencies.spare(needed) if dependents else ():
+            await self._unload(spare, dependents=True)
 
     def _check_control(self) -> None:
         if self.policy.mode is not ControlMode.EXPLICIT:

@@ -108,9 +108,9 @@ class SyncServer:
         """As Server.load."""
         self.run(self.server.load(name, config, files))
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str, *, dependents: bool = False) -> None:
         """As Server.unload."""
-        self.run(self.server.unload(name))
+        self.run(self.server.unload(name, dependents=dependents))
 
     def index(self, *, ready: bool = False) -> list[ModelState]:
         """As Server.index."""

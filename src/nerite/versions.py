@@ -37,12 +37,30 @@ class Versions:
     def __init__(self, name: str, load_model: LoadModel) -> None:
         self.name = name
         self.entry: ModelEntry | None = None  # what is loaded, None when nothing is
-        self.seen: Fingerprint = ()  # of the entry last tried, loaded or not
+        self.wanted: ModelEntry | None = None  # what was tried last, loaded or not
+        self.explicit = False  # asked for by name, and not only by an ensemble
         self.states: dict[int, ModelState] = {}
         self._newest: Model | None = None  # asked for with every request
         self._load_model = load_model
         self._lock = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def seen(self) -> Fingerprint:
+        return self.wanted.fingerprint if self.wanted is not None else ()
+
+    @property
+    def reasons(self) -> str:
+        """Why it is not there, version by version, in Triton's words."""
+        return "".join(
+            f"version {number} is at {state.state} state: {state.reason};"
+            for number, state in self.states.items()
+        )
+
+    def holds(self, entry: ModelEntry) -> bool:
+        """Whether just this is loaded."""
+        found = entry.fingerprint
+        return bool(found) and self.entry is not None and self.entry.fingerprint == found
 
     def find(self, version: int | None) -> Model | None:
         """A ready model; the newest one when no version is named."""
@@ -55,14 +73,18 @@ class Versions:
         models = [state.model for state in self.states.values() if state.model is not None]
         return max(models, key=lambda model: model.version, default=None)
 
-    async def load(self, entry: ModelEntry) -> None:
+    async def load(self, entry: ModelEntry, *, again: bool = False) -> None:
         """Load what `entry` says in place of what is loaded: all of its versions, or none.
+
+        again: even if just that is loaded.
 
         What is loaded serves on until then, and afterwards finishes what it has begun. Raises
         InferenceError with the reasons.
         """
         async with self._lock:
-            self.seen = entry.fingerprint
+            if self.holds(entry) and not again:
+                return
+            self.wanted = entry
             if entry.error is not None or not entry.versions:
                 self._note_nothing(entry)
                 return
@@ -136,15 +158,32 @@ class Versions:
     async def unload(self) -> None:
         """Take requests no more; returns before the models are gone."""
         async with self._lock:
-            gone = []
-            for version, state in self.states.items():
-                if state.model is not None:
-                    gone.append(state.model)
-                    self.states[version] = ModelState(self.name, version, "UNLOADING")
-            self._newest = None
-            old, self.entry = self.entry, None
-            self.states.pop(0, None)
-            self._leave(gone, old, note=True)
+            self.wanted, self.explicit = None, False
+            self._unload()
+
+    def _unload(self) -> None:
+        gone = []
+        for version, state in self.states.items():
+            if state.model is not None:
+                gone.append(state.model)
+                self.states[version] = ModelState(self.name, version, "UNLOADING")
+        self._newest = None
+        old, self.entry = self.entry, None
+        self.states.pop(0, None)
+        self._leave(gone, old, note=True)
+
+    async def refuse(self, entry: ModelEntry, error: InferenceError, reason: str) -> None:
+        """Serve neither `entry`, an ensemble without what it needs, nor what is loaded.
+
+        reason: for its state. Raises InferenceError, always.
+        """
+        async with self._lock:
+            self.wanted = entry
+            self._unload()
+            for version in entry.versions:
+                self.states[version] = _unavailable(self.name, version, reason)
+            log.error("failed to load '%s': %s", self.name, error.message)
+            raise invalid(f"load failed for model '{self.name}': {error.message}\n")
 
     def _leave(
         self, models: Iterable[Model], entry: ModelEntry | None, *, note: bool = False

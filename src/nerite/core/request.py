@@ -32,6 +32,10 @@ class Trace(Protocol):
         """The same request to another model, asked on behalf of the traced one."""
         ...
 
+    def part(self, request: Any) -> Any:
+        """The same where the traced one is nothing but what it asks others: an ensemble."""
+        ...
+
 
 class Request(NamedTuple):
     """One question to one model.

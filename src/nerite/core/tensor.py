@@ -7,6 +7,7 @@ interpreter) BF16 tensors are refused by name. BYTES is an object array of `byte
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,13 @@ def datatype_of(tensor: Tensor) -> str:
     if native is not None:
         return native
     raise TypeError(f"numpy dtype {tensor.dtype} has no Triton datatype")
+
+
+def fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
+    """Whether two shapes agree; -1 in either agrees with any size."""
+    return len(shape) == len(declared) and all(
+        a == b or a == -1 or b == -1 for a, b in zip(shape, declared)
+    )
 
 
 def to_bytes(tensor: Tensor) -> bytes | memoryview:

@@ -127,7 +127,8 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         async with _answering(context):
             if request.repository_name:
                 raise _named_repository()
-            await self._server.unload(request.model_name)
+            dependents = request.parameters["unload_dependents"].bool_param
+            await self._server.unload(request.model_name, dependents=dependents)
             return pb.RepositoryModelUnloadResponse()
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:

@@ -43,7 +43,7 @@ class RepositoryDoor:
                 "Unable to parse 'unload_dependents': attempt to access JSON non-boolean as boolean"
             )
             raise InferenceError(Status.INTERNAL, text)
-        self._start(exchange, self._unload(exchange, name))
+        self._start(exchange, self._unload(exchange, name, dependents))
 
     @staticmethod
     def named_repository(exchange: Exchange) -> None:
@@ -65,8 +65,8 @@ class RepositoryDoor:
         await self._server.load(name, config, files)
         exchange.respond(200)
 
-    async def _unload(self, exchange: Exchange, name: str) -> None:
-        await self._server.unload(name)
+    async def _unload(self, exchange: Exchange, name: str, dependents: bool) -> None:
+        await self._server.unload(name, dependents=dependents)
         exchange.respond(200)
 
 

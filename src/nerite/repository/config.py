@@ -105,6 +105,10 @@ def _single(field: Any, value: Any, defaults: bool) -> Any:
     return value
 
 
+def is_ensemble(config: ModelConfig) -> bool:
+    return bool(config.platform == "ensemble" or config.HasField("ensemble_scheduling"))
+
+
 def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) -> None:
     """Fill in what the folder tells: the name, the backend, one instance on the CPU or GPU."""
     if not config.name:
@@ -114,6 +118,9 @@ def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) 
             f"{folder / 'config.pbtxt'}: name is '{config.name}', but the model's folder is "
             f"'{name}'; they must be equal"
         )
+    if is_ensemble(config):  # its platform says it all, and it has no instances
+        normalize(config)
+        return
     if not config.backend and config.platform:
         config.backend = config.platform.split("_")[0]
     if not config.backend:

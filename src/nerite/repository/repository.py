@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.repository import config as configs
 from nerite.repository.config import ModelConfig
+from nerite.repository.ensemble import check_graph
 from nerite.repository.storage import Mirror, is_remote
 
 _VERSION = re.compile(r"[1-9][0-9]*")
@@ -119,6 +120,11 @@ def settle(entry: ModelEntry) -> None:
     )
     entry.versions = _wanted(entry.config, versions)
     configs.complete(entry.config, entry.name, entry.folder, entry.versions)
+    if configs.is_ensemble(entry.config):
+        try:
+            check_graph(entry.config)
+        except InferenceError as error:
+            raise invalid(f"{entry.folder / 'config.pbtxt'}: {error}") from None
 
 
 def _subfolders(path: Path) -> list[Path]:

@@ -70,6 +70,7 @@ class Trace:
         self._sink = sink
         self._door = door
         self._open: dict[int, ModelTrace] = {}
+        self._asking: set[int] = set()
         received = "GRPC_WAITREAD" if door == "GRPC" else f"{door}_RECV"
         self.stamps += [(f"{received}_START", self.begun_ns), (f"{received}_END", now)]
         self.span, self.context = sink.span(self)
@@ -101,11 +102,17 @@ class Trace:
         if isinstance(answer, InferenceError) or answer.final:
             self._open.pop(id)
             if self._sink.timestamps:
-                one.request, one.compute = _stamps(call)
+                one.request, compute = _stamps(call)
+                one.compute = [] if id in self._asking else compute
 
     def child(self, request: Request, parent: int = 0) -> Request:
         """`request`, which is asked on behalf of the traced one, as a part of this trace."""
         return request._replace(trace=_Child(self, parent or self.id))
+
+    def part(self, request: Request, parent: int = 0) -> Request:
+        """The same where the asking model, an ensemble, computes nothing itself."""
+        self._asking.add(parent or self.id)
+        return self.child(request, parent)
 
     def around(self, deliver: Deliver) -> Deliver:
         """`deliver`, and the trace ends when the last answer has been delivered."""
@@ -149,6 +156,9 @@ class _Child:
 
     def child(self, request: Request) -> Request:
         return self._trace.child(request, self.id)
+
+    def part(self, request: Request) -> Request:
+        return self._trace.part(request, self.id)
 
 
 def _named(kind: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:

@@ -1,0 +1,164 @@
+"""Dependencies: which models an ensemble needs, and so what is loaded after what.
+
+What a model.py asks of other models (BLS) is not known at load, and is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from nerite.core.errors import InferenceError, invalid
+from nerite.model import Model
+from nerite.repository.ensemble import check_steps, steps
+from nerite.repository.repository import ModelEntry
+from nerite.versions import Versions
+
+Load = Callable[[ModelEntry], Awaitable[None]]
+
+
+def needs(entry: ModelEntry | None) -> list[str]:
+    """The models of an ensemble's steps, each once; none of any other model."""
+    return list(dict.fromkeys(step.model_name for step in steps(entry.config))) if entry else []
+
+
+def with_needs(entries: Iterable[ModelEntry], known: Mapping[str, ModelEntry]) -> list[ModelEntry]:
+    """`entries`, and of those known what they need."""
+    found: dict[str, ModelEntry] = {}
+    waiting = list(entries)
+    while waiting:
+        entry = waiting.pop(0)
+        if entry.name not in found:
+            found[entry.name] = entry
+            waiting += [known[name] for name in needs(entry) if name in known]
+    return list(found.values())
+
+
+async def in_order(
+    entries: Sequence[ModelEntry], circles: Mapping[str, str], load: Load
+) -> dict[str, InferenceError]:
+    """`load` all of them, each after those of them that it needs; the errors by name.
+
+    circles: the ensembles that need themselves. They wait for nobody.
+    """
+    tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def wait_and_load(entry: ModelEntry) -> None:
+        if entry.name not in circles:
+            before = [tasks[name] for name in needs(entry) if name in tasks]
+            await asyncio.gather(*before, return_exceptions=True)
+        await load(entry)
+
+    for entry in entries:
+        tasks[entry.name] = asyncio.get_running_loop().create_task(wait_and_load(entry))
+    results = await asyncio.gather(*tasks.values(), return_exceptions=True)
+    errors = {}
+    for name, result in zip(tasks, results, strict=True):
+        if isinstance(result, InferenceError):
+            errors[name] = result
+        elif result is not None:
+            raise result
+    return errors
+
+
+class Dependencies:
+    """Reads a server's models, changes nothing. Belongs to the server's loop."""
+
+    def __init__(self, models: Mapping[str, Versions]) -> None:
+        self._models = models
+
+    def dependents(self, names: Iterable[str]) -> list[ModelEntry]:
+        """The ensembles that need one of the models, and those that need such an ensemble."""
+        found: dict[str, ModelEntry] = {}
+        reached = list(names)
+        while reached:
+            name = reached.pop(0)
+            for versions in self._models.values():
+                entry = versions.wanted
+                if entry is not None and entry.name not in found and name in needs(entry):
+                    found[entry.name] = entry
+                    reached.append(entry.name)
+        return list(found.values())
+
+    def spare(self, names: Iterable[str]) -> list[str]:
+        """Those of the models that nobody asked for, and that no ensemble needs any more."""
+        return [
+            name
+            for name in names
+            if name in self._models
+            and not self._models[name].explicit
+            and not self.dependents([name])
+        ]
+
+    def circles(self, entries: Iterable[ModelEntry]) -> dict[str, str]:
+        """The ensembles that need themselves, by way of others or not, and what to say."""
+        graph = {name: needs(versions.wanted) for name, versions in self._models.items()}
+        graph.update({entry.name: needs(entry) for entry in entries})
+        found = {}
+        for start in graph:
+            last = _way_back(graph, start)
+            if last is not None:
+                found[start] = (
+                    f"circular dependency between ensembles: {start} -> ... -> {last} -> {start}. "
+                    "An ensemble's steps must not lead back to it."
+                )
+        return found
+
+    def parts(self, entry: ModelEntry) -> list[Model]:
+        """The models of an ensemble's steps, in their order, once they agree with it.
+
+        Raises InferenceError with Triton's texts: what is missing, failed or does not fit.
+        """
+        if not steps(entry.config):
+            return []
+        missing = [name for name in needs(entry) if not self._is_there(name)]
+        if missing:
+            raise invalid(
+                f"ensemble {entry.name} contains models that are not available or ambiguous: "
+                f"{', '.join(sorted(missing))}. Mend the steps' 'model_name', or add the models."
+            )
+        models = [self._part(entry.name, step.model_name, step.model_version)
+                  for step in steps(entry.config)]  # fmt: skip
+        try:
+            check_steps(entry.config, [model.config for model in models])
+        except InferenceError as error:
+            raise invalid(f"{error} ({entry.folder / 'config.pbtxt'})") from None
+        return models
+
+    def _is_there(self, name: str) -> bool:
+        versions = self._models.get(name)
+        return versions is not None and versions.wanted is not None and 0 not in versions.states
+
+    def _part(self, ensemble: str, name: str, version: int) -> Model:
+        """version: -1 or, as where none is given, 0 for the newest."""
+        versions = self._models[name]
+        model = versions.find(version if version > 0 else None)
+        if model is not None:
+            return model
+        head = f"ensemble '{ensemble}' depends on '{name}'"
+        if versions.find(None) is not None:
+            text = f"{head} whose required version {version} is not loaded. Mend the step's "
+            raise invalid(f"{text}'model_version', or the 'version_policy' of '{name}'.")
+        if needs(versions.wanted):
+            raise invalid(
+                f"{head} which is not valid. Model '{name}' failed with error: {versions.reasons}"
+            )
+        raise invalid(
+            f"{head} which has no loaded version. Model '{name}' loading failed with error: "
+            f"{versions.reasons}"
+        )
+
+
+def _way_back(graph: Mapping[str, Sequence[str]], start: str) -> str | None:
+    """The last model before `start` on a way from it to itself; None where there is none."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        for needed in graph.get(name, ()):
+            if needed == start:
+                return name
+            if needed not in seen:
+                seen.add(needed)
+                waiting.append(needed)
+    return None
