@@ -74,7 +74,13 @@ def batching_of(config: ModelConfig) -> Batching:
         max_size=config.max_batch_size,
         preferred=tuple(dynamic.preferred_batch_size),
         delay_ns=dynamic.max_queue_delay_microseconds * 1000,
-        ragged=frozenset(item.name for item in config.input if item.allow_ragged_batch),
+        equal_shape=tuple(
+            item.name
+            for item in config.input
+            if item.is_shape_tensor or (-1 in item.dims and not item.allow_ragged_batch)
+        ),
+        equal_content=tuple(item.name for item in config.input if item.is_shape_tensor),
+        optional=any(item.optional for item in config.input),
     )
 
 

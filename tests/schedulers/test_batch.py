@@ -1,13 +1,14 @@
 """Gathering, priorities, time-outs and order, with instances that finish when the test says."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
 
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status
+from nerite.core.layout import Packed, tight
 from nerite.core.request import Request, Response
 from nerite.schedulers.batch import Batching, BatchScheduler
 from nerite.schedulers.order import Order
@@ -56,6 +57,9 @@ class Desk:
     def ask(self, name: str, size: int = 1, width: int = 2, **more: int) -> Call:
         tensor = np.zeros((size, width), np.float32)
         request = Request("m", {"in": tensor}, id=name, **more)  # type: ignore[arg-type]
+        return self.submit(request, size)
+
+    def submit(self, request: Request, size: int = 1) -> Call:
         call = Call(request, self._deliver, size)
         self.scheduler.submit(call)
         return call
@@ -129,21 +133,42 @@ async def test_the_delay_of_the_first_sends_all() -> None:
     desk.close()
 
 
-async def test_shapes_that_differ_part_a_batch() -> None:
-    desk = Desk(Batching(max_size=8, preferred=(8,)), room=0)
-    for name, width in (("a", 2), ("b", 2), ("c", 3), ("d", 2)):
-        desk.ask(name, width=width)
+async def sent(batching: Batching, *inputs: Mapping[str, np.ndarray]) -> list[str]:
+    """How requests with these inputs, named a, b…, are gathered."""
+    desk = Desk(batching, room=0)
+    for name, tensors in zip("abcdef", inputs, strict=False):
+        desk.submit(Request("m", tensors, id=name))
     desk.pool.room = 9
     desk.scheduler.dispatch()
-    assert desk.sent == ["ab", "c", "d"]
+    gathered = desk.sent
     desk.close()
-    ragged = Desk(Batching(max_size=8, preferred=(8,), ragged=frozenset(["in"])), room=0)
-    for name, width in (("a", 2), ("b", 3)):
-        ragged.ask(name, width=width)
-    ragged.pool.room = 9
-    ragged.scheduler.dispatch()
-    assert ragged.sent == ["ab"]
-    ragged.close()
+    return gathered
+
+
+def tensor(width: int, value: float = 0) -> np.ndarray:
+    return np.full((1, width), value, np.float32)
+
+
+async def test_shapes_that_differ_part_a_batch() -> None:
+    inputs = [{"in": tensor(width)} for width in (2, 2, 3, 2)]
+    batching = Batching(max_size=8, preferred=(8,), equal_shape=("in",))
+    assert await sent(batching, *inputs) == ["ab", "c", "d"]
+    layouts = [tight([("in", "FP32", one["in"].shape, one["in"].nbytes)]) for one in inputs]
+    packed = [Packed(layout, bytes(layout.size)) for layout in layouts]
+    assert await sent(batching, *packed) == ["ab", "c", "d"]
+    assert await sent(batching._replace(equal_shape=()), *inputs) == ["abcd"]
+
+
+async def test_contents_that_differ_part_a_batch() -> None:
+    inputs = [{"in": tensor(2, value)} for value in (1, 1, 2)]
+    batching = Batching(max_size=8, preferred=(8,), equal_shape=("in",), equal_content=("in",))
+    assert await sent(batching, *inputs) == ["ab", "c"]
+
+
+async def test_requests_with_the_same_optional_inputs_go_together() -> None:
+    both, one = {"in": tensor(2), "more": tensor(2)}, {"in": tensor(2)}
+    batching = Batching(max_size=8, preferred=(8,), optional=True)
+    assert await sent(batching, both, both, one, {"more": tensor(2)}) == ["ab", "c", "d"]
 
 
 async def test_priorities() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from nerite.backends.ragged import Ragged
 from nerite.core.batch import sizes, split, stack
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
@@ -17,20 +18,23 @@ from nerite.core.tensor import Tensor
 Compute = Callable[[Mapping[str, Tensor], Sequence[str]], Mapping[str, Tensor]]
 
 
-def answer(calls: list[Call], outputs: Sequence[str], compute: Compute) -> None:
+def answer(
+    calls: list[Call], outputs: Sequence[str], compute: Compute, ragged: Ragged | None = None
+) -> None:
     """Compute all calls at once and answer each.
 
-    outputs: what a request gets that names none. When the whole fails each is computed alone, so
+    outputs: what a request gets that names none. ragged: how they are joined where not by
+    their batch dimension alone. When the whole fails each is computed alone, so
     that nobody pays for what another sent.
     """
     try:
-        parts = _compute([call.request for call in calls], outputs, compute)
+        parts = _compute([call.request for call in calls], outputs, compute, ragged)
     except InferenceError as error:
         if len(calls) == 1:
             calls[0].fail(error)
             return
         for call in calls:
-            answer([call], outputs, compute)
+            answer([call], outputs, compute, ragged)
         return
     for call, part in zip(calls, parts, strict=True):
         wanted = call.request.outputs or outputs
@@ -38,9 +42,11 @@ def answer(calls: list[Call], outputs: Sequence[str], compute: Compute) -> None:
 
 
 def _compute(
-    requests: list[Request], outputs: Sequence[str], compute: Compute
+    requests: list[Request], outputs: Sequence[str], compute: Compute, ragged: Ragged | None
 ) -> Sequence[Mapping[str, Tensor]]:
     wanted = list(dict.fromkeys(name for one in requests for name in one.outputs or outputs))
+    if ragged is not None:
+        return ragged.share(compute(ragged.join(requests), wanted), requests)
     found = compute(stack(requests), wanted)
     return [found] if len(requests) == 1 else split(found, sizes(requests))
 

@@ -136,3 +136,10 @@ class Packed(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.layout.cuts)
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """Of one of the tensors, which need not be made into an array for it."""
+    if type(tensors) is Packed:
+        return tensors.layout.cuts[name].shape
+    return tensors[name].shape

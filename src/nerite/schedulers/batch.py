@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
+from nerite.core.layout import shape_of
 from nerite.schedulers.base import Pool
 from nerite.schedulers.queue import Levels, Queue
 
@@ -23,14 +24,17 @@ class Batching(NamedTuple):
     """How requests are gathered.
 
     max_size: batch items together; 1 means that requests go alone. preferred: sizes to send at
-    once. delay_ns: how long the first of a batch waits for more. ragged: inputs whose shapes may
-    differ within a batch; all others must agree.
+    once. delay_ns: how long the first of a batch waits for more. equal_shape: inputs of no fixed
+    shape, whose items must have one shape within a batch; of equal_content, one content too.
+    optional: there are inputs that may be missing, and requests go together that have the same.
     """
 
     max_size: int = 1
     preferred: tuple[int, ...] = ()
     delay_ns: int = 0
-    ragged: frozenset[str] = frozenset()
+    equal_shape: tuple[str, ...] = ()
+    equal_content: tuple[str, ...] = ()
+    optional: bool = False
 
 
 ALONE = Batching()
@@ -137,11 +141,15 @@ class BatchScheduler:
         return 0, oldest + batching.delay_ns
 
     def _likeness(self, call: Call) -> Any:
-        """What must be equal for two requests to go together: inputs and shapes of their items."""
-        ragged = self._batching.ragged
-        return tuple(
-            (name, None if name in ragged else tensor.shape[1:])
-            for name, tensor in sorted(call.request.inputs.items())
+        """What must be equal for two requests to go together; None where nothing is compared."""
+        batching = self._batching
+        if not (batching.equal_shape or batching.optional):
+            return None
+        inputs = call.request.inputs
+        return (
+            frozenset(inputs) if batching.optional else None,
+            [shape_of(inputs, name)[1:] for name in batching.equal_shape if name in inputs],
+            [inputs[name].tobytes() for name in batching.equal_content if name in inputs],
         )
 
     def _wake_at(self, moment: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.onnx.graph import Graph, check, complete
 from nerite.backends.onnx.session import onnx_error, open_session, run_options
+from nerite.backends.ragged import Ragged
 from nerite.backends.together import answer, as_text
 from nerite.core.call import Call
 from nerite.core.tensor import Tensor, numpy_dtype
@@ -41,10 +42,11 @@ class OnnxBackend:
             name: dims[name] for name, one in outputs.items() if not one.shape and name in dims
         }
         self._brains = any(one.data_type == "TYPE_BF16" for one in (inputs | outputs).values())
+        self._ragged = Ragged.of(config)
         return config
 
     def execute(self, calls: list[Call]) -> None:
-        answer(calls, self._outputs, self._compute)
+        answer(calls, self._outputs, self._compute, self._ragged)
 
     def _compute(self, inputs: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[str, Tensor]:
         feeds = {name: self._feed(name, tensor) for name, tensor in inputs.items()}
