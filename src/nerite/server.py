@@ -46,10 +46,10 @@ class Policy:
     """How a Server treats its models; the defaults are Triton's.
 
     startup: in EXPLICIT mode, the models to load at start-up, "*" for all. poll_seconds: between
-    two looks at the repository in POLL mode. load_count: models that load at once. retries: of a
-    load that failed. recording: what the models' statistics keep beyond counts. file_overrides:
-    whether a load may bring files of its own, which is to run whatever code they hold.
-    placing: where models run, and on what.
+    two looks at the repository in POLL mode; 0 leaves them to `Server.poll`. load_count: models
+    that load at once. retries: of a load that failed. recording: what the models' statistics keep
+    beyond counts. file_overrides: whether a load may bring files of its own, which is to run
+    whatever code they hold. placing: where models run, and on what.
     """
 
     mode: ControlMode = ControlMode.NONE
@@ -113,7 +113,7 @@ class Server:
         for entry in entries:
             self._versions(entry.name).explicit = True
         await self._load_all(with_needs(entries, known))
-        if self.policy.mode is ControlMode.POLL:
+        if self.policy.mode is ControlMode.POLL and self.policy.poll_seconds > 0:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
         self._started = True
 
@@ -173,15 +173,21 @@ class Server:
         raise AssertionError("unreachable")
 
     async def _poll(self) -> None:
-        """Follow the repository: load what is new or has changed, unload what is gone."""
         while True:
             await asyncio.sleep(self.policy.poll_seconds)
             try:
-                entries = await asyncio.to_thread(self.repository.scan)
+                await self.poll()
             except InferenceError as error:
                 log.error("polling failed: %s", error)
-                continue
-            await self._follow(entries)
+
+    async def poll(self) -> None:
+        """Follow the repository: load what is new or has changed, unload what is gone.
+
+        Raises InferenceError outside POLL mode, and when a repository cannot be read.
+        """
+        if self.policy.mode is not ControlMode.POLL:
+            raise InferenceError(Status.UNAVAILABLE, "polling is disabled")
+        await self._follow(await asyncio.to_thread(self.repository.scan))
 
     async def _follow(self, entries: list[ModelEntry]) -> None:
         present = {entry.name for entry in entries}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,13 +51,47 @@ class Repository:
 
     def __init__(self, paths: Sequence[str | Path], config_name: str = "") -> None:
         """Raises InferenceError for a URI that cannot be served."""
-        self.paths = [str(path) for path in paths]
-        self._mirrors = {path: Mirror(path) for path in self.paths if is_remote(path)}
-        self._folders = [
-            self._mirrors[path].folder if path in self._mirrors else Path(path)
-            for path in self.paths
-        ]
         self._config_name = config_name
+        self._mirrors: dict[str, Mirror] = {}
+        self._folders: dict[str, Path] = {}
+        self._names: dict[Path, str] = {}  # of the models that have another than their folder's
+        for path in paths:
+            self._add(str(path))
+
+    def _add(self, path: str) -> Path:
+        if is_remote(path):
+            self._mirrors[path] = Mirror(path)
+        mirror = self._mirrors.get(path)
+        self._folders[path] = mirror.folder if mirror else Path(path)
+        return self._folders[path]
+
+    def add(self, path: str, names: Mapping[str, str]) -> None:
+        """One more repository. names: the subfolders of models that shall have another name.
+
+        Raises InferenceError when there is no such folder, or it is one of them already.
+        """
+        if path in self._folders:
+            text = f"model repository '{path}' has already been registered"
+            raise InferenceError(Status.ALREADY_EXISTS, text)
+        taken = next((name for name in names if name in self._names.values()), None)
+        if taken is not None:
+            text = f"failed to register '{taken}', there is a conflicting mapping for '{taken}'"
+            raise InferenceError(Status.ALREADY_EXISTS, text)
+        if not is_remote(path) and not Path(path).is_dir():
+            raise invalid(f"failed to register '{path}', repository not found")
+        folder = self._add(path)
+        self._names |= {folder / subfolder: name for name, subfolder in names.items()}
+
+    def remove(self, path: str) -> None:
+        """Look there no more. Raises InferenceError for one that is not among them."""
+        if path not in self._folders:
+            text = "failed to unregister, repository not found"
+            raise invalid(f"{text}: '{path}'")
+        gone = self._folders.pop(path)
+        self._names = {at: name for at, name in self._names.items() if at.parent != gone}
+        mirror = self._mirrors.pop(path, None)
+        if mirror is not None:
+            mirror.close()
 
     def close(self) -> None:
         """Remove the local copies of what is remote; nothing is loaded from them any more."""
@@ -69,12 +103,12 @@ class Repository:
 
         Raises InferenceError when a repository is not there.
         """
-        for mirror in self._mirrors.values():
+        for mirror in list(self._mirrors.values()):
             mirror.refresh()
         found: dict[str, list[Path]] = {}
-        for path in self._folders:
+        for path in list(self._folders.values()):
             for folder in _subfolders(path):
-                found.setdefault(folder.name, []).append(folder)
+                found.setdefault(self._names.get(folder, folder.name), []).append(folder)
         return dict(sorted(found.items()))
 
     def scan(self) -> list[ModelEntry]:
@@ -83,9 +117,7 @@ class Repository:
 
     def find(self, name: str) -> ModelEntry | None:
         """A look at one model; None where no repository has it. InferenceError as `names`."""
-        for mirror in self._mirrors.values():
-            mirror.refresh()
-        folders = [path / name for path in self._folders if (path / name).is_dir()]
+        folders = self.names().get(name)
         return self._look(name, folders) if folders else None
 
     def _look(self, name: str, folders: list[Path]) -> ModelEntry:
@@ -98,6 +130,8 @@ class Repository:
             file = self._config_file(entry.folder)
             if file.is_file():
                 entry.config = configs.read(file)
+            if entry.folder in self._names:
+                entry.config.name = name
             settle(entry)
         except InferenceError as error:
             entry.error = error
