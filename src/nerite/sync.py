@@ -6,14 +6,18 @@ import asyncio
 import queue
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from nerite.cache.base import Cache
 from nerite.core.call import Answer, Call, one_of
 from nerite.core.errors import InferenceError
 from nerite.core.request import Request, Response
 from nerite.repository.repository import Repository
 from nerite.server import Policy, Server
+from nerite.telemetry import Log
+from nerite.tracing.tracer import Tracer
 from nerite.versions import ModelState
 
 T = TypeVar("T")
@@ -56,21 +60,42 @@ class SyncResponses:
 
 
 class SyncServer:
-    """Loads models on entering, from any thread; `infer` may be called from many."""
+    """Loads models on entering, from any thread; `infer` may be called from many.
+
+    Takes what Server takes. `server` is that Server, to be touched on `loop` only.
+    """
+
+    server: Server
 
     def __init__(
-        self, models: Repository | str | Path, *, name: str = "triton", policy: Policy | None = None
+        self,
+        models: Repository | str | Path,
+        *,
+        name: str = "triton",
+        policy: Policy | None = None,
+        tracer: Tracer | None = None,
+        log: Log | None = None,
+        cache: Cache | None = None,
     ) -> None:
-        self._arguments = {"name": name, "policy": policy}
-        self._models = models
+        self._make = partial(
+            Server, models, name=name, policy=policy, tracer=tracer, log=log, cache=cache
+        )
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="nerite", daemon=True)
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """As Server.start."""
         self._thread.start()
 
         async def start() -> Server:
-            server = Server(self._models, **self._arguments)  # type: ignore[arg-type]
+            server = self._make()
             await server.start()
             return server
 
@@ -79,10 +104,10 @@ class SyncServer:
         except BaseException:
             self._end()
             raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.run(self.server.close())
+    def close(self, timeout: float = 30.0) -> None:
+        """As Server.close."""
+        self.run(self.server.close(timeout))
         self._end()
 
     def _end(self) -> None:

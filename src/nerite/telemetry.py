@@ -39,16 +39,30 @@ class Log:
         self.settings = settings or LogSettings()
         self._outlet: _Outlet | None = None
 
-    def open(self) -> None:
-        """Become the log of this process; other libraries' warnings come with it.
+    def open(self, name: str = "") -> None:
+        """Become the log of this process, where other libraries' warnings come too, or of the
+        logger `name` alone.
 
         Raises OSError when the file cannot be opened.
         """
         self._outlet = _Outlet(self.settings.file)
         self._apply(self._outlet)
-        root = logging.getLogger()
-        root.handlers = [self._outlet]
-        root.setLevel(logging.WARNING)
+        logger = logging.getLogger(name)
+        logger.handlers = [self._outlet]
+        if name:
+            logger.propagate = False
+        else:
+            logger.setLevel(logging.WARNING)
+
+    def close(self) -> None:
+        """Leave the loggers that it was opened for."""
+        for logger in (logging.getLogger(), logging.getLogger("nerite")):
+            if self._outlet in logger.handlers:
+                logger.removeHandler(self._outlet)
+                logger.propagate = True
+        if self._outlet is not None:
+            self._outlet.close()
+            self._outlet = None
 
     def update(self, **changes: Any) -> None:
         """Change some of LogSettings' fields."""
