@@ -17,7 +17,7 @@ import pytest
 
 REQUIRE = "NERITE_TEST_REQUIRE_SERVICES"
 # What a test may ask for, and the command whose presence shows that it is there.
-SERVICES = {"chromium": "chromium", "redis": "redis-server"}
+SERVICES = {"chromium": "chromium", "compiler": "g++", "redis": "redis-server"}
 
 _missing: Counter[str] = Counter()
 

@@ -66,6 +66,7 @@ _BACKENDS = {
     "diffusion": "nerite.backends.diffusion:DiffusionBackend",
     "onnxruntime": "nerite.backends.onnx.backend:OnnxBackend",
     "python": "nerite.backends.python.user_model:PythonBackend",
+    "pytorch": "nerite.backends.torch.backend:TorchBackend",
 }
 # Python-based backends that come with nerite, a folder each with a model.py.
 _LIBRARY = Path(__file__).parent / "library"

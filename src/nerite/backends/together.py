@@ -1,7 +1,5 @@
-"""Calls that a backend computes together: their inputs joined, each one's share of the outputs.
-
-Used by the backends whose models are functions of arrays.
-"""
+"""What backends share whose models are functions of arrays: calls that are computed together,
+their inputs joined, each one's share of the outputs; and the reading of a config's parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from nerite.backends.ragged import Ragged
 from nerite.core.batch import sizes, split, stack
 from nerite.core.call import Call
-from nerite.core.errors import InferenceError, Status
+from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor
 
@@ -23,9 +21,9 @@ def answer(
 ) -> None:
     """Compute all calls at once and answer each.
 
-    outputs: what a request gets that names none. ragged: how they are joined where not by
-    their batch dimension alone. When the whole fails each is computed alone, so
-    that nobody pays for what another sent.
+    outputs: what a request gets that names none. ragged: how they are joined where not by their
+    batch dimension alone. When the whole fails each is computed alone, so that nobody pays for
+    what another sent.
     """
     try:
         parts = _compute([call.request for call in calls], outputs, compute, ragged)
@@ -61,3 +59,20 @@ def as_text(name: str, tensor: Tensor) -> Tensor:
     array = tensor.copy()
     array.reshape(-1)[:] = texts
     return array
+
+
+def number(parameters: Mapping[str, str], name: str, default: int) -> int:
+    """A parameter that is a whole number. Raises InferenceError."""
+    text = parameters.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise invalid(f"parameter {name} is '{text}': it must be a whole number") from None
+
+
+def flag(parameters: Mapping[str, str], name: str, default: bool) -> bool:
+    """A parameter that is true or false, in any of Triton's spellings. Raises InferenceError."""
+    text = parameters.get(name, str(default)).lower()
+    if text not in ("1", "true", "on", "0", "false", "off"):
+        raise invalid(f"parameter {name} is '{text}': it must be 1 or 0, true or false")
+    return text in ("1", "true", "on")

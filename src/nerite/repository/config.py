@@ -27,9 +27,22 @@ _BACKEND_BY_FILE = {
     "model.py": "python",
     "model_index.json": "diffusion",
     "model.onnx": "onnxruntime",
+    "model.pt": "pytorch",
+    "model.pt2": "pytorch",
+    "model.plan": "tensorrt",
 }
-_DEFAULT_FILE = {"python": "model.py", "onnxruntime": "model.onnx"}
-_PLATFORM = {"onnxruntime": "onnxruntime_onnx"}
+_DEFAULT_FILE = {
+    "onnxruntime": "model.onnx",
+    "python": "model.py",
+    "pytorch": "model.pt",
+    "tensorrt": "model.plan",
+}
+_PLATFORM = {
+    "onnxruntime": "onnxruntime_onnx",
+    "pytorch": "pytorch_libtorch",
+    "tensorrt": "tensorrt_plan",
+}
+_BACKEND_BY_PLATFORM = {**{name: key for key, name in _PLATFORM.items()}, "torch_aoti": "pytorch"}
 _TWO_ON_CPU = ("onnxruntime",)  # instances of a group that says no count, as Triton has it
 _SEQUENCE_IDLE_US = 1_000_000
 
@@ -122,7 +135,7 @@ def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) 
         normalize(config)
         return
     if not config.backend and config.platform:
-        config.backend = config.platform.split("_")[0]
+        config.backend = _BACKEND_BY_PLATFORM.get(config.platform, config.platform)
     if not config.backend:
         config.backend = _guess_backend(folder, versions)
     if not config.platform:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from nerite.backends.base import ModelSpec
+from nerite.backends.together import flag, number
 from nerite.core.errors import InferenceError, Status, invalid
 
 _FILE = "model.onnx"
 # Beginnings of the names that onnxruntime itself gives to entries of a session's configuration.
 _ENTRIES = ("session.", "optimization.", "ep.", "mlas.")
 _SHRINKAGE = "memory.enable_memory_arena_shrinkage"
-_TRUE, _FALSE = ("1", "true", "on"), ("0", "false", "off")
 
 # Parameters of older configs and the CUDA provider's options, with the names of its numbers.
 _CUDA = {
@@ -89,7 +89,7 @@ def _options(spec: ModelSpec, onnxruntime: Any) -> Any:
         ("enable_mem_pattern", "enable_mem_pattern"),
     ):
         if name in spec.parameters:
-            setattr(options, attribute, _flag(name, spec.parameters[name]))
+            setattr(options, attribute, flag(spec.parameters, name, True))
     for name, value in spec.parameters.items():
         if name.startswith(_ENTRIES):
             options.add_session_config_entry(name, value)
@@ -102,7 +102,7 @@ def _options(spec: ModelSpec, onnxruntime: Any) -> Any:
 
 
 def _set_threads(spec: ModelSpec, onnxruntime: Any, options: Any) -> None:
-    mode = _number("execution_mode", spec.parameters.get("execution_mode", "0"))
+    mode = number(spec.parameters, "execution_mode", 0)
     if mode not in (0, 1):
         raise invalid(
             "Invalid configuration value provided. Expected values for  execution_mode are 0 or 1 "
@@ -114,7 +114,7 @@ def _set_threads(spec: ModelSpec, onnxruntime: Any, options: Any) -> None:
         ("intra_op_thread_count", "intra_op_num_threads"),
         ("inter_op_thread_count", "inter_op_num_threads"),
     ):
-        count = _number(name, spec.parameters.get(name, "0"))
+        count = number(spec.parameters, name, 0)
         if count > 0:
             setattr(options, attribute, count)
     if spec.device == "cpu" and not options.intra_op_num_threads:
@@ -146,19 +146,6 @@ def _set_level(spec: ModelSpec, onnxruntime: Any, options: Any) -> None:
         1: levels.ORT_ENABLE_EXTENDED,
         2: levels.ORT_DISABLE_ALL,
     }.get(level, levels.ORT_ENABLE_ALL)
-
-
-def _number(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise invalid(f"parameter {name} is '{text}': it must be a whole number") from None
-
-
-def _flag(name: str, text: str) -> bool:
-    if text.lower() not in (*_TRUE, *_FALSE):
-        raise invalid(f"parameter {name} is '{text}': it must be 1 or 0, true or false")
-    return text.lower() in _TRUE
 
 
 def _providers(spec: ModelSpec, onnxruntime: Any) -> list[Any]:
@@ -223,10 +210,10 @@ def _cuda_options(parameters: Mapping[str, str]) -> dict[str, str]:
         if text is None:
             continue
         if choices:
-            number = _number(name, text)
-            if not 0 <= number < len(choices):
-                raise invalid(f"unsupported {name} value '{number}' is requested")
-            text = choices[number]
+            choice = number(parameters, name, 0)
+            if not 0 <= choice < len(choices):
+                raise invalid(f"unsupported {name} value '{choice}' is requested")
+            text = choices[choice]
         options[name] = text
     return options
 
