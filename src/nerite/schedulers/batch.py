@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import shape_of
-from nerite.schedulers.base import Pool
+from nerite.schedulers.base import Executor, Pool
 from nerite.schedulers.queue import Levels, Queue
 
 # Triton's test hook: nothing is scheduled before so many requests have come.
@@ -57,16 +57,24 @@ class BatchScheduler:
         self._on_execute = on_execute
         self._batching = batching
         self._largest = max(batching.preferred, default=batching.max_size)
-        self._queue = Queue(levels)
+        self._dispatch = self.dispatch  # bound once
+        self._queue = Queue(levels, self._dispatch)
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._held = int(os.environ.get(_HOLD, "0")) if batching.max_size > 1 else 0
+        # Executions that an instance is handed at once: what waits meanwhile makes a batch.
+        self._ahead = 2 if batching.max_size > 1 else None
 
     def submit(self, call: Call) -> None:
         if self._closed:
             text = "Server is stopping, scheduler for model has stopped accepting new inference "
             call.fail(InferenceError(Status.UNAVAILABLE, f"{call.request.label}{text}requests"))
             return
+        if not (self._queue or self._held or self._batching.delay_ns):
+            instance = self._pool.take(self._ahead)
+            if instance is not None:
+                self._execute([call], instance)
+                return
         try:
             self._queue.put(call)
         except InferenceError as error:
@@ -88,7 +96,7 @@ class BatchScheduler:
             if len(queue) < self._held:
                 return
             self._held = 0
-            instance = self._pool.take(2 if self._batching.max_size > 1 else None)
+            instance = self._pool.take(self._ahead)
             if instance is None:
                 self._fail_all(self._pool.broken)
                 self._wake_at(queue.next_expiry)
@@ -101,11 +109,14 @@ class BatchScheduler:
             calls = queue.take(count)
             if not calls:
                 return
-            now = time.monotonic_ns()
-            for call in calls:
-                call.taken_ns = now
-            self._on_execute(calls)
-            instance.execute(calls, self.dispatch)
+            self._execute(calls, instance)
+
+    def _execute(self, calls: list[Call], instance: Executor) -> None:
+        now = time.monotonic_ns()
+        for call in calls:
+            call.taken_ns = now
+        self._on_execute(calls)
+        instance.execute(calls, self._dispatch)
 
     def _gather(self) -> tuple[int, int]:
         """How many calls to send now, or until when (monotonic ns) to wait for more.

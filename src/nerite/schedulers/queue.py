@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from nerite.core.call import Call
@@ -49,7 +49,8 @@ class _Level:
     def __len__(self) -> int:
         return len(self.in_time) + len(self.delayed)
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Call) -> int:
+        """When it will be too late for it."""
         policy = self.policy
         if policy.max_size and len(self) >= policy.max_size:
             text = f"{call.request.label}Exceeds maximum queue size"
@@ -58,14 +59,12 @@ class _Level:
         # A level without a time-out of its own takes the request's; Triton compares with 0 there.
         if policy.override and own and (own < timeout or not timeout):
             timeout = own
-        self.in_time.append((call, call.received_ns + timeout if timeout else _NEVER))
+        end = call.received_ns + timeout if timeout else _NEVER
+        self.in_time.append((call, end))
+        return end
 
     def expire(self, now: int) -> Iterator[tuple[Call, InferenceError]]:
         """What drops out: cancelled, or too late where that means refusal."""
-        if not any(call.cancelled or 0 < end < now for call, end in self.in_time) and not any(
-            call.cancelled for call in self.delayed
-        ):
-            return
         kept: deque[tuple[Call, int]] = deque()
         for call, end in self.in_time:
             if call.cancelled:
@@ -84,20 +83,30 @@ class _Level:
 
 
 class Queue:
-    """Calls in the order they are to be executed in."""
+    """Calls in the order they are to be executed in.
 
-    def __init__(self, levels: Levels = Levels()) -> None:  # noqa: B008  immutable
+    Nothing is looked through for each call that comes: `expire` does so when a call was cancelled,
+    of which `changed` tells, or when the soonest time-out has passed.
+    """
+
+    def __init__(
+        self,
+        levels: Levels = Levels(),  # noqa: B008  immutable
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._levels = levels
+        self._changed = changed
         policies = {0: levels.policy} if not levels.number else {
             number: levels.policies.get(number, levels.policy)
             for number in range(1, levels.number + 1)
         }  # fmt: skip
         self._by_priority = {number: _Level(policy) for number, policy in policies.items()}
-        self._plain = len(policies) == 1 and not any((levels.policy.timeout_ns,
-                                                      levels.policy.override))  # fmt: skip
+        self._count = 0
+        self._stale = False
+        self._soonest = _NEVER  # no call expires before
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_priority.values()))
+        return self._count
 
     def __iter__(self) -> Iterator[Call]:
         for level in self._by_priority.values():
@@ -112,12 +121,28 @@ class Queue:
             number = call.request.priority
             if not 0 < number <= self._levels.number:
                 number = self._levels.default
-        self._by_priority[number].put(call)
+        end = self._by_priority[number].put(call)
+        if end and (not self._soonest or end < self._soonest):
+            self._soonest = end
+        self._count += 1
+        call.on_cancel(self._note_cancelled)
+
+    def _note_cancelled(self) -> None:
+        self._stale = True
+        self._changed()
 
     def expire(self) -> list[tuple[Call, InferenceError]]:
         """Take out what is cancelled or too late, with the error that tells why."""
+        if not self._stale and not self._soonest:
+            return []
         now = time.monotonic_ns()
-        return [gone for level in self._by_priority.values() for gone in level.expire(now)]
+        if not self._stale and now <= self._soonest:
+            return []
+        self._stale = False
+        gone = [gone for level in self._by_priority.values() for gone in level.expire(now)]
+        self._count -= len(gone)
+        self._soonest = self.next_expiry
+        return gone
 
     def take(self, count: int) -> list[Call]:
         """The first `count` calls."""
@@ -127,12 +152,13 @@ class Queue:
                 taken.append(level.in_time.popleft()[0])
             while level.delayed and len(taken) < count:
                 taken.append(level.delayed.popleft())
+        self._count -= len(taken)
         return taken
 
     @property
     def next_expiry(self) -> int:
         """When the next call will be too late, in ns of the monotonic clock; 0 for never."""
-        if self._plain:
+        if not self._soonest:
             return _NEVER
         ends = (end for level in self._by_priority.values() for _, end in level.in_time if end)
         return min(ends, default=_NEVER)
