@@ -6,6 +6,7 @@ A document of the wrong form is INTERNAL (500) in Triton's words, a wrong value 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,22 @@ from nerite.frontends.http1 import Body
 
 NOT_IN_JSON = ("FP16", "BF16")
 _MAX_DEPTH = 100
+_TYPECODES = {
+    "BOOL": "b",
+    **{f"INT{bits}": code for bits, code in zip((8, 16, 32, 64), "bhiq", strict=True)},
+    **{f"UINT{bits}": code for bits, code in zip((8, 16, 32, 64), "BHIQ", strict=True)},
+    "FP32": "f",
+    "FP64": "d",
+}
+# JSON's types for each datatype, and what Triton calls them.
+_KINDS: dict[str, tuple[set[type], str]] = {
+    "BYTES": ({str}, "string"),
+    "BOOL": ({bool}, "boolean"),
+    "FP32": ({int, float}, "number"),
+    "FP64": ({int, float}, "number"),
+    **{f"INT{bits}": ({int}, "signed-integer") for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": ({int}, "unsigned-integer") for bits in (8, 16, 32, 64)},
+}
 
 
 def malformed(message: str) -> InferenceError:
@@ -91,28 +108,44 @@ def shape_of(entry: Mapping[str, Any]) -> tuple[int, ...]:
 
 def json_tensor(name: str, datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor:
     """JSON values, nested or flat, as a tensor. Raises InferenceError with Triton's texts."""
+    if datatype == "BYTES":
+        flat = _values(name, datatype, math.prod(shape), data)
+        items = np.empty(len(flat), dtype=object)
+        items[:] = [item.encode() for item in flat]
+        return items.reshape(shape)
+    filled = json_bytes(name, datatype, shape, data)
+    return np.frombuffer(filled, dtype=numpy_dtype(datatype)).reshape(shape)
+
+
+def json_bytes(name: str, datatype: str, shape: tuple[int, ...], data: list[Any]) -> bytes:
+    """The same as the bytes of a tensor; not for BYTES."""
+    flat = _values(name, datatype, math.prod(shape), data)
+    try:
+        return array(_TYPECODES[datatype], flat).tobytes()
+    except OverflowError:
+        raise invalid(f"a value of input '{name}' is outside the range of {datatype}") from None
+
+
+def _values(name: str, datatype: str, count: int, data: list[Any]) -> list[Any]:
+    """The values of a tensor, flat and of the right kind and number."""
     if datatype in NOT_IN_JSON:
         raise invalid(
             f"receiving {datatype} data via JSON is not supported. Please use the binary data "
             f"format for input {name}"
         )
-    flat: list[Any] = []
-    _flatten(data, flat, 0)
-    _check_types(flat, datatype)
-    count = math.prod(shape)
+    types = set(map(type, data))
+    flat = data
+    if list in types:
+        flat = []
+        _flatten(data, flat, 0)
+        types = set(map(type, flat))
+    _check_types(flat, types, datatype)
     if len(flat) > count:
         text = "Unable to parse 'data': Shape does not match true shape of 'data' field"
         raise malformed(text)
     if len(flat) < count:
         raise malformed("Failed to parse 'data' field: shape does not match true shape")
-    if datatype == "BYTES":
-        items = np.empty(count, dtype=object)
-        items[:] = [item.encode() for item in flat]
-        return items.reshape(shape)
-    try:
-        return np.array(flat, dtype=numpy_dtype(datatype)).reshape(shape)
-    except OverflowError:
-        raise invalid(f"a value of input '{name}' is outside the range of {datatype}") from None
+    return flat
 
 
 def _flatten(data: list[Any], flat: list[Any], depth: int) -> None:
@@ -128,20 +161,10 @@ def _flatten(data: list[Any], flat: list[Any], depth: int) -> None:
             flat.append(item)
 
 
-def _check_types(flat: list[Any], datatype: str) -> None:
+def _check_types(flat: list[Any], types: set[type], datatype: str) -> None:
     """JSON's own types must fit: a float is no integer, true is no number."""
-    allowed: set[type]
-    if datatype == "BYTES":
-        allowed, word = {str}, "string"
-    elif datatype == "BOOL":
-        allowed, word = {bool}, "boolean"
-    elif datatype.startswith("FP"):
-        allowed, word = {int, float}, "number"
-    else:
-        allowed = {int}
-        word = "unsigned-integer" if datatype.startswith("U") else "signed-integer"
-    wrong = not set(map(type, flat)) <= allowed
-    if wrong or (word == "unsigned-integer" and flat and min(flat) < 0):
+    allowed, word = _KINDS[datatype]
+    if not types <= allowed or (word == "unsigned-integer" and flat and min(flat) < 0):
         raise malformed(f"Unable to parse 'data': attempt to access JSON non-{word} as {word}")
 
 

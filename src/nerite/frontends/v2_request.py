@@ -7,10 +7,11 @@ INVALID_ARG (400).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 
 from nerite.core.errors import invalid
 from nerite.core.layout import Layout, Packed, tight
@@ -21,6 +22,7 @@ from nerite.frontends.regions import Regions
 from nerite.frontends.v2_json import (
     NOT_IN_JSON,
     flag,
+    json_bytes,
     json_document,
     json_tensor,
     malformed,
@@ -35,18 +37,19 @@ from nerite.frontends.v2_response import OutputForm, Wish
 from nerite.model import Model
 
 _KEPT = 1024
+_KEPT_SIZE = 1 << 13  # bytes of a document above which it is not kept
 
 
 class Templates:
-    """Requests without their binary data, by the bytes of their JSON.
+    """Requests without their data, by what is left of their JSON.
 
-    A client that asks for the same names, types and shapes sends the same JSON every time: it is
-    parsed once.
+    A client that asks for the same names, types and shapes sends the same document every time,
+    but for the data in it: it is read once.
     """
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
-        self._kept: dict[tuple[str, str, bytes], _Template] = {}
+        self._kept: dict[tuple[str, str, bytes, bool], _Template] = {}
 
     def decode(
         self, model: str, version: str, body: Body, header_length: int | None
@@ -57,18 +60,38 @@ class Templates:
         Raises InferenceError.
         """
         if header_length is None:
-            template = _Template(model, version, json_document(body), False)
-            return template.request(memoryview(b""), self._regions), template.form
+            document = json_document(body)
+            values = _take_values(document)
+            template = self._find(model, version, orjson.dumps(document), False)
+            return template.request(memoryview(b""), values, self._regions), template.form
         view = memoryview(body)
-        key = (model, version, bytes(view[:header_length]))
+        template = self._find(model, version, bytes(view[:header_length]), True)
+        return template.request(view[header_length:], template.values, self._regions), template.form
+
+    def _find(self, model: str, version: str, text: bytes, has_binary: bool) -> _Template:
+        key = (model, version, text, has_binary)
         kept = self._kept.get(key)
         if kept is None:
-            kept = _Template(model, version, json_document(key[2]), True)
-            if kept.all_binary:
+            document = json_document(text)
+            values = _take_values(document) if has_binary else []
+            kept = _Template(model, version, document, has_binary)
+            kept.values = values
+            if len(text) <= _KEPT_SIZE:
                 if len(self._kept) >= _KEPT:
                     self._kept.clear()
                 self._kept[key] = kept
-        return kept.request(view[header_length:], self._regions), kept.form
+        return kept
+
+
+def _take_values(document: Mapping[str, Any]) -> list[Any]:
+    """The values that stand in the document, which keeps an empty list in the place of each."""
+    inputs = document.get("inputs")
+    values: list[Any] = []
+    for entry in inputs if isinstance(inputs, list) else []:
+        if isinstance(entry, dict) and "data" in entry:
+            values.append(entry["data"])
+            entry["data"] = []
+    return values
 
 
 def raw_request(model: Model, version: str, body: Body) -> Request:
@@ -106,22 +129,22 @@ def raw_request(model: Model, version: str, body: Body) -> Request:
 
 
 class _Template:
-    """A request document, its JSON tensors read and its binary ones still to come."""
+    """A request document without data. values: those of a document that had binary data too."""
 
     def __init__(
         self, model: str, version: str, document: Mapping[str, Any], has_binary: bool
     ) -> None:
-        self._inputs: list[tuple[_Input, Tensor | None]] = []
+        self._inputs: list[_Input] = []
+        self.values: list[Any] = []
         names = set()
         for entry in objects(document, "inputs"):
             one = _Input(entry, has_binary)
             if one.name in names:
                 raise invalid(f"input '{one.name}' already exists in request")
             names.add(one.name)
-            tensor = _from_json(entry, one) if one.in_document else None
-            self._inputs.append((one, tensor))
-        self.all_binary = all(tensor is None for _, tensor in self._inputs)
+            self._inputs.append(one)
         self._layout = self._lay_out()
+        self._in_document = bool(self._inputs) and all(one.in_document for one in self._inputs)
         parameters = dict(member_object(document, "parameters"))
         default = flag(parameters.pop("binary_data_output", False), "binary_data_output")
         wishes = _wishes(document)
@@ -138,45 +161,61 @@ class _Template:
         self._rest = self._request[2:]
 
     def _lay_out(self) -> Layout | None:
-        """Of inputs that are all behind the document and of the sizes that their shapes say."""
-        entries = [(one.name, one.datatype, one.shape, one.size) for one, _ in self._inputs]
-        whole = all(
-            tensor is None
-            and not one.region
-            and one.datatype != "BYTES"
-            and one.size == one.count * one.dtype.itemsize
-            for one, tensor in self._inputs
+        """Of inputs that are all in the document or all behind it, as long as their shapes say."""
+        if any(
+            one.region
+            or one.datatype == "BYTES"
+            or one.in_document != self._inputs[0].in_document
+            or not (one.in_document or one.size == one.count * one.dtype.itemsize)
+            for one in self._inputs
+        ):
+            return None
+        return tight(
+            (one.name, one.datatype, one.shape, one.count * one.dtype.itemsize)
+            for one in self._inputs
         )
-        return tight(entries) if whole else None
 
-    def request(self, data: memoryview, regions: Regions) -> Request:
-        """The request, with `data` cut up among its binary inputs, in their order."""
-        layout = self._layout
-        if layout is not None and layout.size == len(data):
-            return Request(self._request.model, Packed(layout, data), *self._rest)
+    def request(self, data: memoryview, values: Sequence[Any], regions: Regions) -> Request:
+        """The request. data: what follows the document; values: what was taken out of it.
+
+        Both go to the inputs in their order.
+        """
+        layout, packed = self._layout, data
+        if layout is not None and self._in_document and not data:
+            packed = memoryview(b"".join(map(_json_data, self._inputs, values)))
+        if layout is not None and layout.size == len(packed):
+            return Request(self._request.model, Packed(layout, packed), *self._rest)
+        return self._request._replace(inputs=self._tensors(data, iter(values), regions))
+
+    def _tensors(
+        self, data: memoryview, values: Iterator[Any], regions: Regions
+    ) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         position = 0
         model = self._request.model
-        for one, tensor in self._inputs:
-            if tensor is None and one.region:
+        for one in self._inputs:
+            if one.in_document:
+                value = _array(one.datatype, next(values))
+                tensors[one.name] = json_tensor(one.name, one.datatype, one.shape, value)
+                continue
+            if one.region:
                 held = regions.find(one.region, one.offset, one.size)
                 part = memoryview(held.read(one.offset, one.size))
-                tensor = tensor_from(part, one.name, model, one.datatype, one.shape, one.count)
-            elif tensor is None:
-                size = one.size
-                if size > len(data) - position:
-                    missing = size - (len(data) - position)
-                    raise invalid(
-                        f"unexpected size for input '{one.name}', expecting {missing} additional "
-                        f"bytes for model '{model}'"
-                    )
-                part = data[position : position + size]
-                tensor = tensor_from(part, one.name, model, one.datatype, one.shape, one.count)
-                position += size
-            tensors[one.name] = tensor
+            else:
+                part = data[position : position + one.size]
+                position += one.size
+            if len(part) < one.size:
+                missing = one.size - len(part)
+                raise invalid(
+                    f"unexpected size for input '{one.name}', expecting {missing} additional "
+                    f"bytes for model '{model}'"
+                )
+            tensors[one.name] = tensor_from(
+                part, one.name, model, one.datatype, one.shape, one.count
+            )
         if position != len(data):
             raise invalid(f"unexpected additional input data for model '{model}'")
-        return self._request._replace(inputs=tensors)
+        return tensors
 
 
 class _Input:
@@ -265,10 +304,14 @@ def tensor_from(
     return from_bytes(data, datatype, shape)
 
 
-def _from_json(entry: Mapping[str, Any], one: _Input) -> Tensor:
-    """An input whose data stands in the document."""
-    if one.datatype in NOT_IN_JSON or isinstance(entry.get("data"), list):
-        return json_tensor(one.name, one.datatype, one.shape, entry.get("data", []))
+def _json_data(one: _Input, value: Any) -> bytes:
+    """The bytes of an input whose data stands in the document."""
+    return json_bytes(one.name, one.datatype, one.shape, _array(one.datatype, value))
+
+
+def _array(datatype: str, value: Any) -> list[Any]:
+    if datatype in NOT_IN_JSON or isinstance(value, list):
+        return value  # type: ignore[no-any-return]
     raise malformed("Unable to parse 'data': attempt to access non-array member 'data'")
 
 

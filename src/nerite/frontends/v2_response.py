@@ -11,7 +11,7 @@ import orjson
 
 from nerite.core.errors import invalid
 from nerite.core.layout import Layout, Packed
-from nerite.core.request import Request, Response
+from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
 from nerite.frontends.http1 import Body
 from nerite.frontends.outputs import Place, classify
@@ -32,18 +32,28 @@ class Wish(NamedTuple):
     size: int = 0
 
 
+class Skeleton(NamedTuple):
+    """An answer's document without the data of `outputs`, which go between its texts.
+
+    No outputs: all are binary, and follow the document. No texts: the answer is none of these.
+    """
+
+    texts: tuple[bytes, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
 class OutputForm:
     """How the asker wants the outputs.
 
     Lives as long as the request's template, and keeps the documents of the answers given in it:
-    where all outputs are binary, one depends on their layout alone.
+    without data, one depends on the outputs' layout alone.
     """
 
     def __init__(self, wishes: Mapping[str, Wish], default_binary: bool) -> None:
         self._wishes = wishes
         self._default = Wish(default_binary)
         self.plain = not any(wish.classes or wish.region for wish in wishes.values())
-        self._documents: dict[Layout, bytes] = {}
+        self._skeletons: dict[Layout, Skeleton] = {}
 
     def of(self, name: str) -> Wish:
         return self._wishes.get(name, self._default)
@@ -51,29 +61,30 @@ class OutputForm:
     def is_binary(self, name: str) -> bool:
         return self.of(name).binary
 
-    def document(self, request: Request, version: str, layout: Layout) -> bytes:
-        """What stands before the bytes of `layout`; nothing where they cannot go on as they are."""
-        document = self._documents.get(layout)
-        if document is None:
-            document = self._write(request, version, layout)
-            if len(self._documents) >= _KEPT:
-                self._documents.clear()
-            self._documents[layout] = document
-        return document
+    def skeleton(self, request: Request, version: str, layout: Layout) -> Skeleton:
+        """What stands around the data of an answer of this layout."""
+        skeleton = self._skeletons.get(layout)
+        if skeleton is None:
+            skeleton = self._write(request, version, layout)
+            if len(self._skeletons) >= _KEPT:
+                self._skeletons.clear()
+            self._skeletons[layout] = skeleton
+        return skeleton
 
-    def _write(self, request: Request, version: str, layout: Layout) -> bytes:
-        names = list(layout.cuts)
-        binary = self.plain and all(map(self.is_binary, names))
-        if not (
-            binary and layout.tight and layout.size and list(request.outputs or names) == names
-        ):
-            return b""
-        entries = [
-            {"name": one.name, "datatype": one.datatype, "shape": one.shape}
-            | {"parameters": {"binary_data_size": one.size}}
-            for one in layout.cuts.values()
-        ]
-        return _dump(_document(request, version, Response(), entries), True)
+    def _write(self, request: Request, version: str, layout: Layout) -> Skeleton:
+        names = [name for name in request.outputs or layout.cuts if name in layout.cuts]
+        cuts = [layout.cuts[name] for name in names]
+        binary = {self.is_binary(name) for name in names}
+        whole = layout.tight and layout.size and names == list(layout.cuts)
+        if not self.plain or len(binary) != 1 or (True in binary and not whole):
+            return Skeleton()
+        if True in binary:
+            entries = [_binary(_entry(one.name, one.datatype, one.shape), one.size) for one in cuts]
+            return Skeleton((_document(request, version, {}, entries),))
+        entries = [_entry(one.name, one.datatype, one.shape) | {"data": []} for one in cuts]
+        text = _document(request, version, {}, entries)
+        *before, last = text.split(b'"data":[]')
+        return Skeleton((*(one + b'"data":' for one in before), last), tuple(names))
 
     def places(self, regions: Regions) -> dict[str, Place]:
         """Where in shared memory outputs go. Raises InferenceError before the model is asked."""
@@ -102,84 +113,93 @@ def encode(request: Request, response: Response, target: Target) -> tuple[list[B
     form, outputs = target.form, response.outputs
     version = str(target.model.version)
     if type(outputs) is Packed and not request.id and not response.parameters:
-        document = form.document(request, version, outputs.layout)
-        if document:
-            return [document, outputs.data], len(document)
+        texts, between = form.skeleton(request, version, outputs.layout)
+        if texts and not between:
+            return [texts[0], outputs.data], len(texts[0])
+        if texts:
+            parts: list[Body] = [texts[0]]
+            for name, text in zip(between, texts[1:], strict=True):
+                parts += (_data(outputs[name], name), text)
+            return parts, None
     names = [name for name in request.outputs or outputs if name in outputs]
     tensors = [outputs[name] for name in names]
     binary: list[Body] = []
     entries: list[dict[str, Any]] = []
-    finite = True
     for name, tensor in zip(names, tensors, strict=True):
         wish = form.of(name)
         if wish.classes:
             labels = target.model.labels.get(name, [])
             batched = target.model.contract.max_batch_size > 0
             tensor = classify(tensor, wish.classes, labels, batched=batched)
+        entry = _entry(name, datatype_of(tensor), tensor.shape)
         if name in target.places:
-            entries.append(_shared_entry(name, tensor, wish, target.places[name]))
+            place = target.places[name]
+            entry["parameters"] = _shared(wish, place.put(name, tensor))
         elif wish.binary:
             binary.append(to_bytes(tensor))
-            entries.append(_binary_entry(name, tensor, len(binary[-1])))
+            entry = _binary(entry, len(binary[-1]))
         else:
-            entries.append(_entry(name, tensor) | {"data": _to_json(tensor, name)})
-            finite = finite and (tensor.dtype.kind != "f" or bool(np.isfinite(tensor).all()))
-    head = _dump(_document(request, version, response, entries), finite)
+            entry["data"] = orjson.Fragment(_data(tensor, name))
+        entries.append(entry)
+    head = _document(request, version, response.parameters, entries)
     return [head, *binary], len(head) if any(map(len, binary)) else None
 
 
-def _shared_entry(name: str, tensor: Tensor, wish: Wish, place: Place) -> dict[str, Any]:
-    size = place.put(name, tensor)
+def _shared(wish: Wish, size: int) -> dict[str, Any]:
     parameters: dict[str, Any] = {"shared_memory_region": wish.region}
     if wish.offset:
         parameters["shared_memory_offset"] = wish.offset
-    parameters["shared_memory_byte_size"] = size
-    return _entry(name, tensor) | {"parameters": parameters}
+    return parameters | {"shared_memory_byte_size": size}
 
 
-def _entry(name: str, tensor: Tensor) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype_of(tensor), "shape": list(tensor.shape)}
+def _entry(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape}
 
 
-def _binary_entry(name: str, tensor: Tensor, size: int) -> dict[str, Any]:
-    return _entry(name, tensor) | {"parameters": {"binary_data_size": size}}
+def _binary(entry: dict[str, Any], size: int) -> dict[str, Any]:
+    return entry | {"parameters": {"binary_data_size": size}}
 
 
 def _document(
-    request: Request, version: str, response: Response, entries: list[dict[str, Any]]
-) -> dict[str, Any]:
+    request: Request,
+    version: str,
+    parameters: Mapping[str, Parameter],
+    entries: list[dict[str, Any]],
+) -> bytes:
     document: dict[str, Any] = {"model_name": request.model, "model_version": version}
     if request.id:
         document["id"] = request.id
-    if response.parameters:
-        document["parameters"] = dict(response.parameters)
-    return document | {"outputs": entries}
+    if parameters:
+        document["parameters"] = dict(parameters)
+    return orjson.dumps(document | {"outputs": entries})
 
 
-def _to_json(tensor: Tensor, name: str) -> Any:
+def _data(tensor: Tensor, name: str) -> bytes:
+    """An output's values as a JSON list."""
     datatype = datatype_of(tensor)
     if datatype in _NOT_IN_JSON:
         raise invalid(
             f"sending {datatype} data via JSON is not supported. Please use the binary data "
             f"format for output {name}"
         )
+    if datatype == "BYTES":
+        return orjson.dumps(_texts(tensor, name))
     flat = np.ascontiguousarray(tensor).reshape(-1)
-    if datatype != "BYTES":
-        return flat
+    text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in text:
+        # NaN and Infinity are not JSON, but Triton writes them and its clients read them.
+        return json.dumps(flat.tolist(), separators=(",", ":")).encode()
+    return text
+
+
+def _texts(tensor: Tensor, name: str) -> list[str]:
     try:
-        return [item.decode() if isinstance(item, bytes) else str(item) for item in flat.tolist()]
+        return [
+            item.decode() if isinstance(item, bytes) else str(item)
+            for item in tensor.reshape(-1).tolist()
+        ]
     except UnicodeDecodeError:
         raise invalid(
             f"output '{name}' holds bytes that are not UTF-8 text. Please use the binary data "
             "format for it"
         ) from None
-
-
-def _dump(document: dict[str, Any], finite: bool) -> bytes:
-    if finite:
-        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    # NaN and Infinity are not JSON, but Triton writes them and its clients read them.
-    for entry in document["outputs"]:
-        if isinstance(entry.get("data"), np.ndarray):
-            entry["data"] = entry["data"].tolist()
-    return json.dumps(document, separators=(",", ":")).encode()
