@@ -1,11 +1,13 @@
-"""Home: the server a model runs in, as far as a model may see it."""
+"""Home and Outside: the server a model runs in, as far as a model may see it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from nerite.core.call import Call, Deliver
+from nerite.core.errors import InferenceError, Status
+from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.request import Request
 
 
@@ -15,8 +17,21 @@ class Home(Protocol):
     All raise InferenceError with Triton's texts.
     """
 
+    @property
+    def custom_metrics(self) -> CustomMetrics:
+        """The metrics that models have made."""
+        ...
+
     def submit(self, request: Request, deliver: Deliver) -> Call:
         """Ask a model; answers are delivered, perhaps before this returns."""
+        ...
+
+    def endless(self, call: Call) -> bool:
+        """Whether `call` waits for an instance that will not be free before `call` ends."""
+        ...
+
+    def decoupled(self, name: str, version: str = "") -> bool:
+        """Whether a model gives any number of responses."""
         ...
 
     def model_ready(self, name: str, version: str = "") -> bool: ...
@@ -26,3 +41,40 @@ class Home(Protocol):
     ) -> None: ...
 
     async def unload(self, name: str) -> None: ...
+
+
+class Outside(Protocol):
+    """The same for the code of a model, from any of its threads; `order` waits."""
+
+    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
+        """Ask a model; answers are delivered in another thread. Cancel the call to cancel it.
+
+        decoupled: whether several answers are welcome.
+        """
+        ...
+
+    def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
+        """Have the server do something; what it says. Raises InferenceError."""
+        ...
+
+    def tell(self, what: str, arguments: Mapping[str, Any]) -> None:
+        """The same without an answer, and without waiting."""
+        ...
+
+
+class Nowhere:
+    """Outside where there is no server."""
+
+    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
+        raise self._error(f"asking model '{request.model}'")
+
+    def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
+        raise self._error(f"'{what}'")
+
+    def tell(self, what: str, arguments: Mapping[str, Any]) -> None:
+        raise self._error(f"'{what}'")
+
+    @staticmethod
+    def _error(what: str) -> InferenceError:
+        text = f"{what} needs a server, and this model runs without one"
+        return InferenceError(Status.UNAVAILABLE, text)

@@ -1,0 +1,42 @@
+"""pb_utils' errors: what a model raises, and what it answers a request with."""
+
+from __future__ import annotations
+
+from nerite.core.errors import Status
+
+
+class TritonModelException(Exception):  # noqa: N818  the name is Triton's
+    """Raised by this module for what a model.py did wrong; a model may raise it too."""
+
+
+class TritonError:
+    """An error for one request, by message and code."""
+
+    UNKNOWN = Status.UNKNOWN
+    INTERNAL = Status.INTERNAL
+    NOT_FOUND = Status.NOT_FOUND
+    INVALID_ARG = Status.INVALID_ARG
+    UNAVAILABLE = Status.UNAVAILABLE
+    UNSUPPORTED = Status.UNSUPPORTED
+    ALREADY_EXISTS = Status.ALREADY_EXISTS
+    CANCELLED = Status.CANCELLED
+
+    def __init__(self, message: str, code: Status = Status.INTERNAL) -> None:
+        self._message = message_of(message, "TritonError")
+        if not isinstance(code, Status):
+            found = type(code).__name__
+            raise TypeError(f"TritonError: code must be one of TritonError's, not {found}")
+        self._code = code
+
+    def message(self) -> str:
+        return self._message
+
+    def code(self) -> Status:
+        return self._code
+
+
+def message_of(value: object, where: str) -> str:
+    """`value` when it is a string; TypeError, as Triton's own bindings have it, when not."""
+    if not isinstance(value, str):
+        raise TypeError(f"{where}: a string is needed, not {type(value).__name__}")
+    return value

@@ -1,0 +1,54 @@
+"""pb_utils.Logger: a model's words in the server's log."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+
+from nerite.backends.base import LOGGED
+from nerite.backends.python.errors import message_of
+
+
+class LogLevel(enum.Enum):
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    VERBOSE = "VERBOSE"
+
+
+class Logger:
+    """Writes to the server's log, under the name of the model's instance."""
+
+    LogLevel = LogLevel
+    INFO = LogLevel.INFO
+    WARNING = LogLevel.WARNING
+    ERROR = LogLevel.ERROR
+    VERBOSE = LogLevel.VERBOSE
+
+    @staticmethod
+    def log(message: str, level: LogLevel = LogLevel.INFO) -> None:
+        message_of(message, "Logger.log")
+        if not isinstance(level, LogLevel):
+            found = type(level).__name__
+            raise TypeError(f"Logger.log: level must be one of Logger's, not {found}")
+        # The front process reads lines that begin so, and logs the message at its level.
+        line = LOGGED + json.dumps([level.value, message]) + "\n"
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+    @classmethod
+    def log_info(cls, message: str) -> None:
+        cls.log(message, LogLevel.INFO)
+
+    @classmethod
+    def log_warn(cls, message: str) -> None:
+        cls.log(message, LogLevel.WARNING)
+
+    @classmethod
+    def log_error(cls, message: str) -> None:
+        cls.log(message, LogLevel.ERROR)
+
+    @classmethod
+    def log_verbose(cls, message: str) -> None:
+        cls.log(message, LogLevel.VERBOSE)

@@ -1,0 +1,263 @@
+"""pb_utils' requests: what `execute` is given, and what a model asks of others (BLS)."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import json
+from typing import Any, Awaitable, Mapping, NamedTuple, Sequence, Union
+
+from nerite.backends.python.bls import ResponseIterator, ask
+from nerite.backends.python.errors import TritonModelException, message_of
+from nerite.backends.python.pb_tensor import Tensor
+from nerite.backends.python.response import (
+    InferenceResponseSender,
+    parameters_of,
+    tensor_list,
+)
+from nerite.core.call import Call
+from nerite.core.request import Parameter, Request
+
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
+TRITONSERVER_REQUEST_RELEASE_ALL = 1
+TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
+
+
+class MemoryType(enum.Enum):
+    TRITONSERVER_MEMORY_GPU = 0
+    TRITONSERVER_MEMORY_CPU = 1
+
+
+TRITONSERVER_MEMORY_GPU = MemoryType.TRITONSERVER_MEMORY_GPU
+TRITONSERVER_MEMORY_CPU = MemoryType.TRITONSERVER_MEMORY_CPU
+
+
+class PreferredMemory:
+    """Where a model would like the answer's tensors. They come on the CPU; `to_dlpack` and
+    torch's `.to` move them."""
+
+    def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
+        if not isinstance(preferred_memory_type, MemoryType):
+            found = type(preferred_memory_type).__name__
+            raise TypeError(f"PreferredMemory: a TRITONSERVER_MEMORY_* is needed, not {found}")
+        self.memory_type = preferred_memory_type
+        self.device_id = preferred_device_id
+
+
+class InferenceTrace:
+    """What a model may continue a request's trace with, its own or by asking others."""
+
+    def __init__(self, context: str | None = None, *, traced: bool = False) -> None:
+        self._context = context
+        self.traced = traced or bool(context)
+
+    def get_context(self) -> str | None:
+        """W3C's headers as a JSON object; None when the request is not traced, or not there."""
+        return self._context
+
+    @property
+    def context(self) -> str:
+        """What tells the server which trace to continue."""
+        return self._context or "{}"
+
+
+class Received(NamedTuple):
+    """What a request that came in knows of its model. outputs: of the config, all of them."""
+
+    outputs: Sequence[str]
+    decoupled: bool
+
+
+class _Required:
+    """Stands where an argument is missing, in Triton's order of arguments."""
+
+
+_REQUIRED: Any = _Required()
+_UNTRACED = InferenceTrace()
+
+
+class InferenceRequest:
+    """One request: as `execute` gets it, or made by a model to ask another one.
+
+    Made by a model it takes the arguments below, and `exec` or `async_exec` sends it.
+    model_version: -1 means the newest. timeout: microseconds, 0 means none.
+    """
+
+    def __init__(
+        self,
+        request_id: str = "",
+        correlation_id: Union[int, str] = 0,  # noqa: UP007
+        inputs: Sequence[Tensor] = _REQUIRED,
+        requested_output_names: Sequence[str] = _REQUIRED,
+        model_name: str = _REQUIRED,
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: PreferredMemory | None = None,
+        trace: InferenceTrace = _UNTRACED,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> None:
+        given = (("inputs", inputs), ("requested_output_names", requested_output_names))
+        missing = [name for name, value in (*given, ("model_name", model_name)) if value is _REQUIRED]
+        if missing:
+            raise TypeError(f"InferenceRequest lacks {', '.join(missing)}")
+        self._model = message_of(model_name, "InferenceRequest: model_name")
+        self._id = message_of(request_id, "InferenceRequest: request_id")
+        where = f"for request with id '{request_id}' and model name '{model_name}'"
+        self._inputs: list[Tensor] | None = tensor_list(
+            inputs, f"Input tensor {where} should not be empty."
+        )
+        self._wanted = _names(requested_output_names, where)
+        if isinstance(correlation_id, bool) or not isinstance(correlation_id, (int, str)):
+            raise TypeError("Correlation ID must be integer or string")
+        for name, number in (
+            ("model_version", model_version),
+            ("flags", flags),
+            ("timeout", timeout),
+        ):
+            if not isinstance(number, int):
+                raise TypeError(f"InferenceRequest: {name} must be an integer")
+        self._version = "" if model_version < 0 else str(model_version)
+        self._correlation_id = correlation_id
+        self._flags = flags
+        self._timeout = timeout
+        self._trace = trace
+        self._parameters: Mapping[str, Parameter] = parameters_of(parameters)
+        self._call: Call | None = None
+        self._sender: InferenceResponseSender | None = None
+        self.release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
+
+    @classmethod
+    def of(cls, call: Call, received: Received) -> InferenceRequest:
+        """The request of a call that has come in."""
+        made = cls.__new__(cls)
+        request = call.request
+        made._call = call
+        made._model, made._id, made._version = request.model, request.id, request.version
+        made._inputs = None
+        made._wanted = request.outputs
+        made._correlation_id = request.sequence_id
+        made._timeout = request.timeout_us
+        made._parameters = request.parameters
+        made._flags = request.sequence_start | request.sequence_end << 1
+        made._trace = _UNTRACED if request.trace is None else _trace_of(request)
+        made._sender = InferenceResponseSender(call, request.outputs, received.decoupled)
+        made._received = received
+        made.release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
+        return made
+
+    _received = Received((), False)
+
+    def inputs(self) -> list[Tensor]:
+        if self._inputs is None:
+            assert self._call is not None
+            arrays = self._call.request.inputs
+            self._inputs = [Tensor.of(name, array) for name, array in arrays.items()]
+        return self._inputs
+
+    def requested_output_names(self) -> set[str]:
+        """The outputs that are wanted: all of them where the client named none."""
+        return set(self._wanted or self._received.outputs)
+
+    def request_id(self) -> str:
+        return self._id
+
+    def correlation_id(self) -> int | str:
+        return self._correlation_id
+
+    def model_name(self) -> str:
+        return self._model
+
+    def flags(self) -> int:
+        return self._flags
+
+    def set_flags(self, flags: int) -> None:
+        """Of a request to another model: TRITONSERVER_REQUEST_FLAG_SEQUENCE_START and _END."""
+        self._flags = flags
+
+    def timeout(self) -> int:
+        return self._timeout
+
+    def parameters(self) -> str:
+        """The parameters as a JSON object."""
+        return json.dumps(dict(self._parameters))
+
+    def trace(self) -> InferenceTrace:
+        return self._trace
+
+    def is_cancelled(self) -> bool:
+        return self._call is not None and self._call.cancelled
+
+    def set_release_flags(self, flags: int) -> None:
+        """TRITONSERVER_REQUEST_RELEASE_RESCHEDULE: `execute` wants to see this one again."""
+        if flags not in (TRITONSERVER_REQUEST_RELEASE_ALL, TRITONSERVER_REQUEST_RELEASE_RESCHEDULE):
+            raise TritonModelException(
+                f"set_release_flags: {flags} is neither TRITONSERVER_REQUEST_RELEASE_ALL nor "
+                "TRITONSERVER_REQUEST_RELEASE_RESCHEDULE"
+            )
+        self.release_flags = flags
+
+    def get_response_sender(self) -> InferenceResponseSender:
+        if self._sender is None:
+            raise TritonModelException(
+                "Unable to send response. Response sender has no reference to the decoupled state "
+                "of the model."
+            )
+        return self._sender
+
+    def exec(self, decoupled: bool = False) -> Any:
+        """Ask the model and wait: an InferenceResponse, or with `decoupled` an iterator of them.
+
+        What goes wrong is told by the response's `error`.
+        """
+        iterator = ask(self._question(), decoupled)
+        return iterator if decoupled else iterator.only()
+
+    def async_exec(self, decoupled: bool = False) -> Awaitable[Any]:
+        """The same for an `async def execute`."""
+        loop = asyncio.get_running_loop()
+        iterator = ask(self._question(), decoupled)
+        first = loop.create_future()
+        iterator.when_ready(loop, first, whole=not decoupled)
+        return _settled(first, iterator, decoupled)
+
+    def _question(self) -> Request:
+        return Request(
+            model=self._model,
+            inputs={tensor.name(): tensor.array() for tensor in self.inputs()},
+            version=self._version,
+            id=self._id,
+            outputs=tuple(self._wanted),
+            parameters=self._parameters,
+            timeout_us=self._timeout,
+            sequence_id=self._correlation_id,
+            sequence_start=bool(self._flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_START),
+            sequence_end=bool(self._flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
+            trace=self._trace if self._trace.traced else None,  # type: ignore[arg-type]
+        )
+
+
+async def _settled(ready: Awaitable[None], iterator: ResponseIterator, decoupled: bool) -> Any:
+    try:
+        await ready
+    except asyncio.CancelledError:
+        iterator.cancel()
+        raise
+    return iterator if decoupled else iterator.only()
+
+
+def _names(names: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(names, (list, tuple, set)):
+        raise TypeError(f"requested_output_names must be a list, not {type(names).__name__}")
+    for name in names:
+        if not message_of(name, "requested_output_names"):
+            raise TritonModelException(f"Requested output name {where} should not be empty.")
+    return tuple(names)
+
+
+def _trace_of(request: Request) -> InferenceTrace:
+    context = request.trace if isinstance(request.trace, str) else None
+    return InferenceTrace(context, traced=True)
+
+

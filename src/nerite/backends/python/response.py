@@ -1,0 +1,185 @@
+"""pb_utils' responses: what a model answers with, and what sends it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any, Mapping, Sequence
+
+from nerite.backends.python.errors import TritonError, TritonModelException
+from nerite.backends.python.pb_tensor import Tensor
+from nerite.core.call import Call
+from nerite.core.errors import InferenceError
+from nerite.core.request import Parameter, Response
+
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+
+
+class InferenceResponse:
+    """What one request is answered with: tensors, or an error; and parameters.
+
+    Raises TritonModelException for parameters that are no dict of bool, int or str.
+    """
+
+    def __init__(
+        self,
+        output_tensors: Sequence[Tensor] = (),
+        error: TritonError | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> None:
+        self._tensors = tensor_list(
+            output_tensors, "Output tensor for inference response should not be empty."
+        )
+        if error is not None and not isinstance(error, TritonError):
+            found = type(error).__name__
+            raise TypeError(f"InferenceResponse: error must be a TritonError, not {found}")
+        self._error = error
+        self._parameters = parameters_of(parameters)
+
+    def output_tensors(self) -> list[Tensor]:
+        return self._tensors
+
+    def has_error(self) -> bool:
+        return self._error is not None
+
+    def error(self) -> TritonError | None:
+        return self._error
+
+    def parameters(self) -> str:
+        """The parameters as a JSON object."""
+        return json.dumps(self._parameters)
+
+    def answer(self, wanted: Sequence[str], final: bool) -> Response | InferenceError:
+        """In our own words; outputs that were not asked for are left out."""
+        if self._error is not None:
+            error = InferenceError(self._error.code(), self._error.message())
+            return error if final else Response({}, self._parameters, False, error)
+        outputs = {
+            tensor.name(): tensor.array()
+            for tensor in self._tensors
+            if not wanted or tensor.name() in wanted
+        }
+        return Response(outputs, self._parameters, final)
+
+    @classmethod
+    def of(cls, answer: Response | InferenceError) -> InferenceResponse:
+        """What another model has answered."""
+        error = answer if isinstance(answer, InferenceError) else answer.error
+        if error is not None:
+            return cls([], TritonError(error.message, error.status))
+        assert isinstance(answer, Response)
+        outputs = [Tensor.of(name, array) for name, array in answer.outputs.items()]
+        made = cls(outputs)
+        made._parameters = dict(answer.parameters)
+        return made
+
+
+class InferenceResponseSender:
+    """Answers one request, from any thread: once, or as often as it likes if it is decoupled."""
+
+    def __init__(self, call: Call, wanted: Sequence[str], decoupled: bool) -> None:
+        self._call: Call | None = call
+        self._wanted = wanted
+        self._decoupled = decoupled
+        self._sent = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
+        """Give a response, or with the final flag alone say that there are no more.
+
+        Raises TritonModelException for what the rules of the model's kind do not allow.
+        """
+        if flags not in (0, TRITONSERVER_RESPONSE_COMPLETE_FINAL):
+            raise TritonModelException("Unable to send response. Unsupported flag provided.")
+        if response is None and not flags:
+            raise TritonModelException(
+                "Inference Response object must be provided when the response flags is set to zero."
+            )
+        if response is not None and not isinstance(response, InferenceResponse):
+            found = type(response).__name__
+            raise TypeError(f"send: response must be an InferenceResponse, not {found}")
+        call = self._note(response, bool(flags))
+        if response is None:
+            call.send(Response())
+            return
+        self.deliver(call, response, bool(flags))
+
+    def deliver(self, call: Call, response: InferenceResponse, final: bool) -> None:
+        # The one response of a model that is not decoupled ends its request, flag or no flag.
+        answer = response.answer(self._wanted, final or not self._decoupled)
+        if isinstance(answer, InferenceError):
+            call.fail(answer)
+        else:
+            call.send(answer)
+
+    def finish(self, response: InferenceResponse) -> None:
+        """Give the response that `execute` has returned."""
+        self.deliver(self._note(response, True), response, True)
+
+    def _note(self, response: InferenceResponse | None, final: bool) -> Call:
+        with self._lock:
+            if not self._decoupled:
+                self._check_single(response)
+            if self._closed or self._call is None:
+                raise TritonModelException(
+                    "Unable to send response. Response sender has been closed."
+                )
+            self._closed = final
+            self._sent += 1
+            return self._call
+
+    def _check_single(self, response: InferenceResponse | None) -> None:
+        if response is not None and self._sent:
+            raise TritonModelException(
+                "Unable to send response. Non-decoupled model cannot send more than one response."
+            )
+        if response is None and not self._sent:
+            raise TritonModelException(
+                "Unable to send response. Non-decoupled model cannot send complete final before "
+                "sending a response."
+            )
+
+    def close(self) -> None:
+        """Nothing more may be sent: the request has ended otherwise."""
+        with self._lock:
+            self._closed = True
+
+    def is_cancelled(self) -> bool:
+        return self._call is not None and self._call.cancelled
+
+
+def tensor_list(tensors: Any, empty: str) -> list[Tensor]:
+    """The tensors a user gave; `empty` is Triton's text for a None among them."""
+    if not isinstance(tensors, (list, tuple)):
+        raise TypeError(f"a list of Tensor is needed, not {type(tensors).__name__}")
+    for tensor in tensors:
+        if tensor is None:
+            raise TritonModelException(empty)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"a list of Tensor is needed, with {type(tensor).__name__} in it")
+    return list(tensors)
+
+
+def parameters_of(parameters: Any) -> dict[str, Parameter]:
+    """A user's parameters; TritonModelException, with Triton's texts, for what JSON may not be."""
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise TritonModelException(
+            f"Expect parameters to have type dict, got {type(parameters)}"
+        )
+    for key, value in parameters.items():
+        if not isinstance(key, str):
+            raise TritonModelException(
+                f"Expect parameters keys to have type str, found type {type(key)}"
+            )
+        if not isinstance(value, (bool, int, str)):
+            raise TritonModelException(
+                f"Expect parameters values to have type bool/int/str, found type {type(value)}"
+            )
+    return parameters
