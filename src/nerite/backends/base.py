@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from nerite.core.call import Call
+from nerite.core.home import Nowhere, Outside
 
 # Triton's model configuration in its JSON form: snake_case names, numbers as numbers.
 Config = Mapping[str, Any]
@@ -24,7 +25,7 @@ class ModelSpec:
 
     folder: the model's folder, the parent of its version folders.
     device: "cpu" or "cuda"; device_id: which of those. runtime: of a Python-based backend, its
-    model.py, which reads what is in the model's folder.
+    model.py, which reads what is in the model's folder. outside: the server, for its questions.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelSpec:
     device_id: int
     config: Config
     runtime: Path | None = None
+    outside: Outside = Nowhere()
 
     @property
     def version_folder(self) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Tuple, Union
 
+from nerite.core.errors import InferenceError
 from nerite.core.tensor import Tensor
 
 Parameter = Union[bool, int, float, str]  # noqa: UP007  evaluated, and workers may run on 3.8
@@ -66,8 +67,13 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """One answer. The last of a call is `final` and may be empty (Triton's rule)."""
+    """One answer. The last of a call is `final` and may be empty (Triton's rule).
+
+    error: in place of outputs, of an answer after which others follow; a last answer that is an
+    error is the InferenceError itself.
+    """
 
     outputs: Mapping[str, Tensor] = MappingProxyType({})
     parameters: Mapping[str, Parameter] = _NONE
     final: bool = True
+    error: Union[InferenceError, None] = None  # noqa: UP007  evaluated, and workers run on 3.8

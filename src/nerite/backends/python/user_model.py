@@ -1,16 +1,26 @@
-"""The python backend: finds the user's model.py and drives its TritonPythonModel."""
+"""The python backend: drives the user's TritonPythonModel."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import sys
 from typing import Any
 
 from nerite.backends.base import Config, ModelSpec
-from nerite.backends.python import triton_python_backend_utils as pb_utils
+from nerite.backends.python.coroutines import Coroutines
+from nerite.backends.python.errors import TritonModelException
+from nerite.backends.python.model_config import (
+    ModelConfig,
+    using_decoupled_model_transaction_policy,
+)
+from nerite.backends.python.request import (
+    TRITONSERVER_REQUEST_RELEASE_RESCHEDULE,
+    InferenceRequest,
+    Received,
+)
+from nerite.backends.python.response import InferenceResponse
 from nerite.backends.python.source import describe, model_class
+from nerite.backends.python.surroundings import settle
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 
@@ -23,100 +33,166 @@ class PythonBackend:
     def __init__(self) -> None:
         self._model: Any = None
         self._name = ""
-        self._decoupled = False
+        self._received = Received((), False)
+        self._coroutines = Coroutines()
 
     def load(self, spec: ModelSpec) -> Config:
+        """Raises InferenceError, which names the file or says what the user's code has raised."""
         self._name = spec.instance
-        pb_utils.set_model_dir(str(spec.version_folder))
+        self._spec = spec
+        settle(spec, serving=False)
         found = model_class(spec)
-        config = self._complete(found, spec.config)
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
-        self._model = found()
-        if hasattr(self._model, "initialize"):
-            self._model.initialize(
-                {
-                    "model_config": json.dumps(config),
-                    "model_instance_kind": _KINDS[spec.device],
-                    "model_instance_name": spec.instance,
-                    "model_instance_device_id": str(spec.device_id),
-                    "model_repository": str(spec.folder),
-                    "model_version": str(spec.version),
-                    "model_name": spec.name,
-                }
-            )
+        config = _complete(found, spec)
+        outputs = [item["name"] for item in config.get("output", [])]
+        decoupled = using_decoupled_model_transaction_policy(config)
+        self._received = Received(outputs, decoupled)
+        try:
+            self._model = found()
+            if hasattr(self._model, "initialize"):
+                self._model.initialize(_arguments(spec, config))
+        except Exception as error:
+            raise _failed_to_load(error) from error
+        settle(spec, serving=True)
         return config
 
-    @staticmethod
-    def _complete(model_class: Any, config: Config) -> dict[str, Any]:
-        completed = pb_utils.ModelConfig(dict(config))
-        if hasattr(model_class, "auto_complete_config"):
-            answer = model_class.auto_complete_config(completed)
-            if answer is not None:
-                completed = answer
-        return completed.as_dict()
-
     def execute(self, calls: list[Call]) -> None:
-        requests = [pb_utils.InferenceRequest(call) for call in calls]
+        received = self._received
+        requests = [InferenceRequest.of(call, received) for call in calls]
         try:
             responses = self._model.execute(requests)
-            if inspect.isawaitable(responses):
-                responses = asyncio.run(_wait(responses))
-            self._answer(calls, requests, responses)
+            if hasattr(responses, "send") and hasattr(responses, "__await__"):
+                responses = self._await(responses, requests, calls)
+            if responses is not None:
+                self._answer(calls, requests, responses)
         except Exception as error:
-            text = describe(error)
-            message = f"Failed to process the request(s) for model '{self._name}', message: {text}"
-            print(message, file=sys.stderr, flush=True)
-            for call in calls:
-                call.fail(InferenceError(Status.INTERNAL, message))
+            self._fail(calls, requests, error)
+        for call, request in zip(calls, requests):
+            if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
+                call.reschedule()
 
-    def _answer(
-        self, calls: list[Call], requests: list[pb_utils.InferenceRequest], responses: Any
+    def _await(
+        self, coroutine: Any, requests: list[InferenceRequest], calls: list[Call]
+    ) -> Any:
+        """What an `async def execute` returns; of a decoupled model nothing, and at once: it may
+        work on several executions at a time."""
+        if not self._received.decoupled:
+            return self._coroutines.run(coroutine)
+
+        def ended(error: BaseException | None, result: Any) -> None:
+            if error is None and result is not None:
+                error = TritonModelException(self._must_return_none())
+            if error is not None:
+                self._fail(calls, requests, error)
+
+        self._coroutines.start(coroutine, ended)
+        return None
+
+    def _fail(
+        self, calls: list[Call], requests: list[InferenceRequest], error: BaseException
     ) -> None:
-        if responses is None:
-            return
-        self._check(len(calls), responses)
-        for call, request, response in zip(calls, requests, responses):
-            if response is not None:
-                call_answer = pb_utils.as_answer(response, call.request.outputs, True)
-                if isinstance(call_answer, InferenceError):
-                    call.fail(call_answer)
-                else:
-                    call.send(call_answer)
-            elif not request.get_response_sender().closed:
-                raise pb_utils.TritonModelException(
-                    "Expected a response for each request: a None in the list that `execute` "
-                    "returns is allowed only after the response sender sent the final flag."
-                )
+        message = (
+            f"Failed to process the request(s) for model '{self._name}', message: {describe(error)}"
+        )
+        print(message, file=sys.stderr, flush=True)
+        for call, request in zip(calls, requests):
+            request.get_response_sender().close()
+            call.fail(InferenceError(Status.INTERNAL, message))
 
-    def _check(self, expected: int, responses: Any) -> None:
-        if self._decoupled:
-            raise pb_utils.TritonModelException(
-                f"Python model '{self._name}' is using the decoupled mode and the execute function "
-                "must return None."
-            )
+    def _answer(self, calls: list[Call], requests: list[InferenceRequest], responses: Any) -> None:
+        self._check(requests, responses)
+        for request, response in zip(requests, responses):
+            if response is not None:
+                request.get_response_sender().finish(response)
+
+    def _must_return_none(self) -> str:
+        return (
+            f"Python model '{self._name}' is using the decoupled mode and the execute function "
+            "must return None."
+        )
+
+    def _check(self, requests: list[InferenceRequest], responses: Any) -> None:
+        if self._received.decoupled:
+            raise TritonModelException(self._must_return_none())
         if not isinstance(responses, list):
             found = type(responses)
-            raise pb_utils.TritonModelException(
+            raise TritonModelException(
                 f"Expected a list in the execute return, found type '{found}'."
             )
-        if len(responses) != expected:
-            raise pb_utils.TritonModelException(
+        if len(responses) != len(requests):
+            raise TritonModelException(
                 "Number of InferenceResponse objects do not match the number of InferenceRequest "
-                f"objects. InferenceRequest(s) size is:{expected}, and InferenceResponse(s) size "
-                f"is:{len(responses)}\n"
+                f"objects. InferenceRequest(s) size is:{len(requests)}, and InferenceResponse(s) "
+                f"size is:{len(responses)}\n"
             )
-        for response in responses:
-            if response is not None and not isinstance(response, pb_utils.InferenceResponse):
-                raise pb_utils.TritonModelException(
+        for request, response in zip(requests, responses):
+            if response is None:
+                continue
+            if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
+                raise TritonModelException(
+                    "Expected a None object in the execute function return list for reschduled "
+                    f"request, found type '{type(response)}'."
+                )
+            if not isinstance(response, InferenceResponse):
+                raise TritonModelException(
                     "Expected an 'InferenceResponse' object in the execute function return list, "
                     f"found type '{type(response)}'."
                 )
 
+    def ready(self) -> bool:
+        """What the model's own `is_ready` says; True where it has none.
+
+        Raises what that raises, and TritonModelException when it returns no bool.
+        """
+        check = getattr(self._model, "is_ready", None)
+        if check is None:
+            return True
+        answer = check()
+        if hasattr(answer, "__await__"):
+            answer = self._coroutines.run(answer)
+        if not isinstance(answer, bool):
+            raise TritonModelException("is_ready() must return a boolean value")
+        return answer
+
     def unload(self) -> None:
+        settle(self._spec, serving=False)
+        self._coroutines.close()
         if hasattr(self._model, "finalize"):
-            self._model.finalize()
+            try:
+                self._model.finalize()
+            except Exception as error:
+                print(describe(error), file=sys.stderr, flush=True)
         self._model = None
 
 
-async def _wait(awaitable: Any) -> Any:
-    return await awaitable
+def _complete(found: Any, spec: ModelSpec) -> dict[str, Any]:
+    completed: Any = ModelConfig(spec.config)
+    if hasattr(found, "auto_complete_config"):
+        try:
+            completed = found.auto_complete_config(completed)
+        except Exception as error:
+            raise _failed_to_load(error) from error
+    if not isinstance(completed, ModelConfig):
+        raise InferenceError(
+            Status.INTERNAL,
+            f"auto_complete_config function in model '{spec.name}' must return a valid "
+            "pb.ModelConfig object.",
+        )
+    return completed.as_dict()
+
+
+def _arguments(spec: ModelSpec, config: dict[str, Any]) -> dict[str, str]:
+    return {
+        "model_config": json.dumps(config),
+        "model_instance_kind": _KINDS[spec.device],
+        "model_instance_name": spec.instance,
+        "model_instance_device_id": str(spec.device_id),
+        "model_repository": str(spec.folder),
+        "model_version": str(spec.version),
+        "model_name": spec.name,
+    }
+
+
+def _failed_to_load(error: BaseException) -> InferenceError:
+    text = describe(error)
+    print(text, file=sys.stderr, flush=True)
+    return InferenceError(Status.INTERNAL, text)
