@@ -123,6 +123,10 @@ class Model:
         return model
 
     @property
+    def instances(self) -> Sequence[Instance]:
+        return self._instances
+
+    @property
     def ready(self) -> bool:
         return self._pool.ready and all(part.ready for part in self._parts)
 

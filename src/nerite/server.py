@@ -13,6 +13,7 @@ from typing import Self
 
 from nerite.cache.base import Cache
 from nerite.core.call import Call, Deliver, Responses
+from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, Recording
@@ -24,6 +25,7 @@ from nerite.repository.repository import ModelEntry, Repository
 from nerite.telemetry import Log
 from nerite.tracing.tracer import Tracer
 from nerite.versions import UNLOADED, ModelState, Versions
+from nerite.waits import endless
 
 log = logging.getLogger(__name__)
 _NO_FILES = (
@@ -87,6 +89,7 @@ class Server:
         self.repository = models if isinstance(models, Repository) else Repository([models])
         self.policy = policy or Policy()
         self._cache = cache
+        self.custom_metrics = CustomMetrics()
         self._loading = asyncio.Semaphore(self.policy.load_count)
         self._models: dict[str, Versions] = {}
         self._dependencies = Dependencies(self._models)
@@ -201,15 +204,22 @@ class Server:
         return versions is None or versions.seen != entry.fingerprint
 
     async def load(
-        self, name: str, config: str | None = None, files: Mapping[str, bytes] | None = None
+        self,
+        name: str,
+        config: str | None = None,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        trusted: bool = False,
     ) -> None:
         """Load or reload a model, with `config` (JSON) and `files` in place of the repository's.
+
+        trusted: `files` may be code even where clients may not bring any.
 
         Raises InferenceError with Triton's texts. An unchanged model is left as it is.
         """
         self._check_control()
         _check_name(name)
-        if files and not self.policy.file_overrides:
+        if files and not (trusted or self.policy.file_overrides):
             raise InferenceError(Status.UNSUPPORTED, _NO_FILES)
         found = await asyncio.to_thread(self.repository.find, name)
         if config is not None or files:
@@ -349,6 +359,14 @@ class Server:
         Raises InferenceError when the model or the request is wrong, and then delivers nothing.
         """
         return self._model(request).submit(request, deliver)
+
+    def decoupled(self, name: str, version: str = "") -> bool:
+        """Whether a model gives any number of responses. InferenceError for unknown ones."""
+        return bool(self.find(name, version).config.model_transaction_policy.decoupled)
+
+    def endless(self, call: Call) -> bool:
+        """Whether `call` waits for an instance that will not be free before `call` ends."""
+        return not call.ended and endless(call, self.models)
 
     def infer(self, request: Request) -> Responses:
         """The same for those who await the answers."""

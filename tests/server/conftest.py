@@ -142,6 +142,10 @@ IDENTITY_CODE = """
                 for request in requests
             ]
 """
+BF16_CODE = IDENTITY_CODE.replace(
+    'Tensor("OUTPUT0", request.inputs()[0].as_numpy())',
+    'Tensor.from_dlpack("OUTPUT0", request.inputs()[0])',
+)
 TYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
 TYPES += ["FP16", "FP32", "FP64", "BF16", "STRING"]
 
@@ -192,7 +196,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_model(repository, "add_sub", ADD_SUB, ADD_SUB_CODE)
     add_model(repository, "add_sub_batch", "max_batch_size: 8" + ADD_SUB, ADD_SUB_CODE)
     for kind in TYPES:
-        add_model(repository, f"identity_{kind.lower()}", identity(kind), IDENTITY_CODE)
+        add_model(
+            repository,
+            f"identity_{kind.lower()}",
+            identity(kind),
+            BF16_CODE if kind == "BF16" else IDENTITY_CODE,
+        )
     add_model(repository, "talks", identity("STRING", "1"), TALKS)
     return repository
 

@@ -38,6 +38,18 @@ class ModelSpec:
     runtime: Path | None = None
     outside: Outside = Nowhere()
 
+    def to_json(self) -> dict[str, Any]:
+        """What a worker needs to make the same spec."""
+        fields = {name: getattr(self, name) for name in ("name", "version", "instance", "config")}
+        fields.update(device=self.device, device_id=self.device_id)
+        return {**fields, "folder": str(self.folder), "runtime": str(self.runtime or "")}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any], outside: Outside) -> ModelSpec:
+        runtime = Path(fields["runtime"]) if fields["runtime"] else None
+        paths = {"folder": Path(fields["folder"]), "runtime": runtime}
+        return cls(**{**fields, **paths}, outside=outside)
+
     @property
     def version_folder(self) -> Path:
         return self.folder / str(self.version)

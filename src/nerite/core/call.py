@@ -148,8 +148,16 @@ class Call:
             self.fail(InferenceError(Status.INTERNAL, "the model dropped the request unanswered"))
 
 
+def error_of(answer: Answer) -> InferenceError | None:
+    """The error that an answer tells of, whether others follow it or not."""
+    return answer if isinstance(answer, InferenceError) else answer.error
+
+
 def one_of(answers: list[Response]) -> Response:
-    """The only full answer of a call that has ended, else its empty end."""
+    """The only full answer of a call that has ended, else its empty end; raises its error."""
+    for answer in answers:
+        if answer.error is not None:
+            raise answer.error
     full = [response for response in answers if response.outputs]
     if len(full) > 1:
         text = f"expected one response, got {len(full)}"
@@ -215,7 +223,7 @@ class Responses:
 
     async def one(self) -> Response:
         """The only answer; an INTERNAL error when there are several or none."""
-        return one_of([one async for one in self if one.outputs or one.final])
+        return one_of([one async for one in self])
 
     def close(self) -> None:
         """Nobody reads further: an unfinished call is cancelled."""

@@ -1,4 +1,4 @@
-"""CustomMetrics: the metrics that models make themselves, kept in the server and read when scraped."""
+"""CustomMetrics: what models measure themselves, kept in the server and read when scraped."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from nerite.core.call import Call, Deliver
-from nerite.core.errors import InferenceError, Status
 from nerite.core.custom_metrics import CustomMetrics
+from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request
 
 
@@ -37,8 +37,15 @@ class Home(Protocol):
     def model_ready(self, name: str, version: str = "") -> bool: ...
 
     async def load(
-        self, name: str, config: str | None = None, files: Mapping[str, bytes] | None = None
-    ) -> None: ...
+        self,
+        name: str,
+        config: str | None = None,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        trusted: bool = False,
+    ) -> None:
+        """trusted: `files` may be code, whatever the server allows its clients."""
+        ...
 
     async def unload(self, name: str) -> None: ...
 

@@ -12,8 +12,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nerite.core.call import Answer, Call
+from nerite.core.call import Answer, Call, error_of
 from nerite.core.errors import InferenceError, Status
+from nerite.core.request import Response
 
 # Triton's bounds of nv_inference_first_response_histogram_ms.
 FIRST_RESPONSE_MS = (100.0, 500.0, 2000.0, 5000.0)
@@ -210,17 +211,18 @@ def _count_response(
     counts: ResponseCounts, call: Call, answer: Answer, started: int, now: int
 ) -> None:
     """started: when work on this answer began, which is when the one before it was given."""
-    if isinstance(answer, InferenceError) and answer.status is Status.CANCELLED:
+    error = error_of(answer)
+    if error is not None and error.status is Status.CANCELLED:
         counts.cancel.add(now - started)
         return
     computed = call.taken_ns + call.input_ns + call.infer_ns if call.infer_ns else now
     computed = min(max(computed, started), now)
     counts.infer.add(computed - started)
-    if not isinstance(answer, InferenceError) and not answer.outputs:
+    if isinstance(answer, Response) and error is None and not answer.outputs:
         counts.empty.add(now - started)
         return
     counts.output.add(now - computed)
-    (counts.fail if isinstance(answer, InferenceError) else counts.success).add(now - started)
+    (counts.success if error is None else counts.fail).add(now - started)
 
 
 def _reason(call: Call, error: InferenceError) -> str:

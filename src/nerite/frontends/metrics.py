@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.stats import Counts, Histogram, Sample
 from nerite.frontends.answers import not_allowed
 from nerite.frontends.http1 import Exchange
@@ -208,6 +209,7 @@ class Metrics:
             *_first_responses(models),
             *_summaries(models, self._config.quantiles),
         ]
+        lines += _custom(self._server.custom_metrics)
         if self._machine is not None:
             for name, kind, text, values in self._machine.families:
                 rows = [("", labels, value) for labels, value in values]
@@ -272,13 +274,32 @@ def _first_responses(models: Models) -> list[str]:
 
 
 def _histogram(labels: Labels, histogram: Histogram) -> Iterator[Row]:
-    yield "_count", labels, sum(histogram.counts)
-    yield "_sum", labels, histogram.sum
+    return _buckets(labels, histogram.bounds, histogram.counts, histogram.sum)
+
+
+def _buckets(
+    labels: Labels, bounds: Sequence[float], counts: Sequence[int], total_value: float
+) -> Iterator[Row]:
+    yield "_count", labels, sum(counts)
+    yield "_sum", labels, total_value
     total = 0
-    bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
-    for bound, count in zip(bounds, histogram.counts, strict=True):
+    shown = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+    for bound, count in zip(shown, counts, strict=True):
         total += count
         yield "_bucket", {**labels, "le": bound}, total
+
+
+def _custom(metrics: CustomMetrics) -> Iterator[str]:
+    """What models measure themselves."""
+    for family in metrics.families:
+        rows: list[Row] = []
+        for metric in family.metrics.values():
+            labels = dict(metric.labels)
+            if family.kind == "histogram":
+                rows += _buckets(labels, metric.bounds, metric.counts, metric.value)
+            else:
+                rows.append(("", labels, metric.value))
+        yield from _family(family.name, family.kind, family.text, rows, always=True)
 
 
 def _summaries(models: Models, quantiles: Sequence[float]) -> Iterator[str]:
@@ -302,9 +323,11 @@ def _quantile(ordered: Sequence[int], quantile: float) -> int | float:
     return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)] // 1000
 
 
-def _family(name: str, kind: str, text: str, rows: Sequence[Row]) -> list[str]:
-    """The lines of one metric; none at all where nothing has it."""
-    if not rows:
+def _family(
+    name: str, kind: str, text: str, rows: Sequence[Row], *, always: bool = False
+) -> list[str]:
+    """The lines of one metric; none at all where nothing has it, or with `always` its head."""
+    if not rows and not always:
         return []
     lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
     for suffix, labels, value in rows:

@@ -156,14 +156,17 @@ class _Single:
         if isinstance(answer, InferenceError):
             answer_error(self._exchange, answer)
             return
-        if answer.outputs:
+        if answer.outputs or answer.error is not None:
             self._responses.append(answer)
         if not answer.final:
             return
         try:
             if len(self._responses) != 1:
                 raise InferenceError(Status.INTERNAL, _ONE)
-            document = _document(call.request, self._version, self._responses[0])
+            (response,) = self._responses
+            if response.error is not None:
+                raise response.error
+            document = _document(call.request, self._version, response)
             answer_json(self._exchange, document)
         except InferenceError as error:
             answer_error(self._exchange, error)
@@ -184,7 +187,9 @@ class _Events:
             self._fail(answer)
             self._exchange.end()
             return
-        if answer.outputs:
+        if answer.error is not None:
+            self._fail(answer.error)
+        elif answer.outputs:
             try:
                 self._event(200, _document(call.request, self._version, answer))
             except InferenceError as error:

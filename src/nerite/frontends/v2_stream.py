@@ -130,7 +130,9 @@ class InferStream:
             turn.done = True
         else:
             turn.done = answer.final
-            if answer.outputs or not answer.final or turn.wants_empty:
+            if answer.error is not None:
+                turn.messages.append(_error(turn, answer.error, final=False))
+            elif answer.outputs or not answer.final or turn.wants_empty:
                 turn.messages.append(_reply(turn, answer))
         if turn.done:
             self._open.discard(turn)
@@ -162,9 +164,9 @@ def _reply(turn: _Turn, answer: Response) -> tuple[Any, InferenceError | None]:
     return pb.ModelStreamInferResponse(infer_response=message), None
 
 
-def _error(turn: _Turn, error: InferenceError) -> tuple[Any, InferenceError]:
+def _error(turn: _Turn, error: InferenceError, *, final: bool = True) -> tuple[Any, InferenceError]:
     message = pb.ModelInferResponse(model_name=turn.request.model, id=turn.request.id)
-    message.parameters["triton_final_response"].bool_param = True
+    message.parameters["triton_final_response"].bool_param = final
     reply = pb.ModelStreamInferResponse(error_message=error.message, infer_response=message)
     return reply, error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from nerite.backends.base import Config
@@ -22,6 +22,15 @@ class Instance(Protocol):
     broken: InferenceError | None
     in_flight: int
     capacity: int
+
+    @property
+    def waiting(self) -> Collection[Call]:
+        """What the executions it has begun have asked of other models, and wait for."""
+        ...
+
+    def holds(self, call: Call) -> bool:
+        """Whether it has taken `call`, and not ended it."""
+        ...
 
     @property
     def memory_bytes(self) -> int: ...
@@ -47,16 +56,16 @@ class Pool:
     """The instances of one model."""
 
     def __init__(self, instances: Sequence[Instance]) -> None:
-        self._instances = instances
+        self.instances = instances
 
     @property
     def ready(self) -> bool:
-        return all(instance.ready for instance in self._instances)
+        return all(instance.ready for instance in self.instances)
 
     @property
     def broken(self) -> InferenceError | None:
         """Why no call can be executed any time soon; None while there is hope."""
-        errors = [instance.broken for instance in self._instances]
+        errors = [instance.broken for instance in self.instances]
         return errors[0] if None not in errors else None
 
     def take(self, most: int | None = None) -> Instance | None:
@@ -65,7 +74,7 @@ class Pool:
         most: executions to hand to one ahead, however fast it is.
         """
         best = None
-        for instance in self._instances:
+        for instance in self.instances:
             room = instance.capacity if most is None else min(instance.capacity, most)
             has_room = instance.ready and instance.in_flight < room
             if has_room and (best is None or instance.in_flight < best.in_flight):

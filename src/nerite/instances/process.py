@@ -13,14 +13,15 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from nerite.backends.base import LOGGED, Config, ModelSpec
-from nerite.core.call import Call
+from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.home import Home
 from nerite.instances import wire
+from nerite.instances.asked import Asked
 from nerite.instances.link import Link
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,10 @@ class ProcessInstance:
         self._home = home
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
-        self._batches: dict[int, Callable[[], None]] = {}
+        self._batches: dict[int, tuple[Callable[[], None], list[Call]]] = {}
+        # A decoupled model may work on a batch that is done: what it asks, it asks for that.
+        self._executed: dict[int, list[Call]] = {}
+        self._decoupled = False
         self._entries: list[wire.Entry] = []
         self._heads = wire.Heads()
         self._busy_ns = 0.0
@@ -84,7 +88,7 @@ class ProcessInstance:
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         batch = next(self._numbers)
-        self._batches[batch] = done
+        self._batches[batch] = done, calls
         self.in_flight += 1
         if not self._entries:
             # What else comes in this turn of the loop goes into the same message.
@@ -142,8 +146,9 @@ class ProcessInstance:
         self._lines.clear()
         self._loaded = self._loop.create_future()
         self._link = Link(self._loop, ours, self._take)
-        spec = asdict(self._spec)
-        spec.update(folder=str(spec["folder"]), runtime=str(spec["runtime"] or ""))
+        self._asked = Asked(self._home, self._answered, self._replied)
+        self._asks = False
+        spec = self._spec.to_json()
         self._link.send(wire.encode(wire.LOAD, {"backend": self._backend, "spec": spec}))
         reading = self._loop.create_task(self._read_output(self._process))
         self._losing = self._loop.create_task(self._lose(self._link, reading))
@@ -154,6 +159,8 @@ class ProcessInstance:
             await reading
             raise
         self.ready, self.broken = True, None
+        policy = config.get("model_transaction_policy", {})
+        self._decoupled = bool(policy.get("decoupled"))
         return config
 
     def _take(self, message: wire.Message) -> None:
@@ -167,6 +174,13 @@ class ProcessInstance:
             for entry in message.entries:
                 if not entry.flags & wire.DONE:
                     self._answer(entry)
+        elif message.kind == wire.QUESTIONS:
+            for entry in message.entries:
+                self._question(entry)
+        elif message.kind == wire.ORDER:
+            self._asked.order(**message.fields)
+        elif message.kind == wire.CANCEL:
+            self._asked.cancel(message.fields["number"])
         elif self._loaded is not None and not self._loaded.done():
             if "error" in message.fields:
                 status, text = message.fields["error"]
@@ -177,11 +191,52 @@ class ProcessInstance:
     def _done(self, entry: wire.Entry) -> None:
         self.in_flight -= 1
         self._busy_ns += (0.1 if self._busy_ns else 1.0) * (entry.infer_ns - self._busy_ns)
-        if self._busy_ns < _FAST_NS:
+        if self._busy_ns < _FAST_NS and not self._asks:
             self.capacity = min(_MOST_AHEAD, 1 + int(_AHEAD_NS / max(self._busy_ns, 1.0)))
         else:
             self.capacity = 1
-        self._batches.pop(entry.batch)()
+        done, calls = self._batches.pop(entry.batch)
+        if self._decoupled and self._asks:
+            self._remember(entry.batch, calls)
+        done()
+
+    def _remember(self, batch: int, calls: list[Call]) -> None:
+        for old in [one for one, its in self._executed.items() if all(c.ended for c in its)]:
+            del self._executed[old]
+        self._executed[batch] = calls
+
+    def _question(self, entry: wire.Entry) -> None:
+        if not self._asks:
+            self._asks = True
+            self.capacity = 1  # what is handed ahead would wait for this one, and for what it asks
+        _, parents = self._batches.get(entry.batch) or (None, self._executed.get(entry.batch, []))
+        question = self._heads.question(entry)
+        many = bool(entry.flags & wire.MANY)
+        self._asked.ask(entry.number, entry.batch, question, many, parents)
+
+    def _answered(self, number: int, answer: Answer) -> None:
+        """Another model has answered the worker's question."""
+        if self._link is not None:
+            final = isinstance(answer, InferenceError) or answer.final
+            head, payload = self._heads.of_answer(answer)
+            flags = wire.LAST if final else 0
+            entry = wire.Entry(number, flags=flags, head=head, payload=payload)
+            self._link.send(wire.encode_entries(wire.ANSWERS, [entry]))
+
+    def _replied(self, number: int, result: Any) -> None:
+        """An order of the worker is done."""
+        if self._link is not None:
+            said: dict[str, Any] = {"result": result}
+            if isinstance(result, InferenceError):
+                said = {"error": [result.status.name, result.message]}
+            self._link.send(wire.encode(wire.REPLY, {"number": number, **said}))
+
+    @property
+    def waiting(self) -> list[Call]:
+        return self._asked.waiting(self._batches) if self._asks else []
+
+    def holds(self, call: Call) -> bool:
+        return any(one is call for one in self._calls.values())
 
     def _answer(self, entry: wire.Entry) -> None:
         final = entry.flags & wire.LAST
@@ -204,9 +259,10 @@ class ProcessInstance:
         self.ready = False
         # Its last words come through another pipe, and belong into the error.
         await asyncio.wait((reading,), timeout=_LAST_WORDS_SECONDS)
+        self._asked.close()
         self.in_flight = 0
         self._entries = []
-        self._batches = {}
+        self._batches, self._executed = {}, {}
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self._gone("died while loading the model"))
         calls, self._calls = self._calls, {}

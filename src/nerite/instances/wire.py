@@ -1,9 +1,9 @@
 """The messages between the front process and a worker.
 
 A message is `kind (u32) | entries (u32) | body length (u64)` and a body. Of the rare kinds (load,
-loaded, close) the body is JSON. The frequent ones (calls down, answers up) carry many entries at
-once: a table of fixed-size rows, then each entry's head in JSON, then its tensors' bytes, laid
-out so that a received tensor is a view and not a copy. Heads repeat from
+loaded, close, orders) the body is JSON. The frequent ones (calls and questions, answers to both)
+carry many entries at once: a table of fixed-size rows, then each entry's head in JSON, then its
+tensors' bytes, laid out so that a received tensor is a view and not a copy. Heads repeat from
 request to request, so both ends keep the ones they have parsed or written.
 
 Never pickle: either end may be another Python.
@@ -24,11 +24,11 @@ from nerite.core.layout import Buffer, Layout, Packed, aligned
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
 
-LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS = range(1, 7)
+LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS, QUESTIONS, ORDER, REPLY = range(1, 10)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
 # ANSWERS: the call ends; the entry tells that a batch is done, and answers nothing; the call is to
-# be executed once more.
-CANCELLED, LAST, DONE, AGAIN = 1, 2, 4, 8
+# be executed once more. QUESTIONS: more than one answer is welcome.
+CANCELLED, LAST, DONE, AGAIN, MANY = 1, 2, 4, 8, 16
 
 _PREFIX = struct.Struct("<IIQ")
 _ROW = struct.Struct("<QQQQIIQQ")
@@ -45,7 +45,8 @@ class Entry(NamedTuple):
     number: the call's. batch: the execution's. input_ns, infer_ns: nanoseconds that reading the
     tensors and executing took, told with an answer; of a batch that is done, infer_ns is how long
     the worker was busy with it. start_ns: when the worker began with it, of the monotonic clock,
-    which all processes of a machine share.
+    which all processes of a machine share. Of a question: its own number, and the batch of the
+    execution that asks, 0 where that is not known.
     """
 
     number: int
@@ -96,7 +97,7 @@ def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
 
 
 def _decode(kind: int, count: int, body: memoryview) -> Message:
-    if kind not in (CALLS, ANSWERS):
+    if kind not in (CALLS, ANSWERS, QUESTIONS):
         return Message(kind, [], json.loads(bytes(body)) if body else {})
     rows = list(_ROW.iter_unpack(body[: count * _ROW.size]))
     head_start = count * _ROW.size
@@ -136,10 +137,25 @@ class Heads:
             self._keep(self._written, key, head)
         return head, payload
 
+    def of_question(self, request: Request) -> tuple[bytes, list[Buffer]]:
+        """The same of a question to another model, which the head names."""
+        layout, payload = self._pack(request.inputs)
+        plain = not (request.id or request.parameters or request.trace)
+        key = (request.model, layout, *request[2:5], *request[6:-1])
+        head = self._written.get(key) if plain else None
+        if head is None:
+            head = _dump({"model": request.model, **_request_fields(request, layout)})
+            if plain:
+                self._keep(self._written, key, head)
+        return head, payload
+
     def of_answer(self, answer: Response | InferenceError) -> tuple[bytes, list[Buffer]]:
         """An answer's head and payload."""
-        if isinstance(answer, InferenceError):
-            return _dump({"error": [answer.status.name, answer.message]}), []
+        error = answer if isinstance(answer, InferenceError) else answer.error
+        if error is not None:
+            final = error is answer
+            return _dump({"error": [error.status.name, error.message], "final": final}), []
+        assert isinstance(answer, Response)
         layout, payload = self._pack(answer.outputs)
         if answer.parameters:
             return _dump(_answer_fields(answer, layout)), payload
@@ -181,6 +197,18 @@ class Heads:
         layout, rest = parsed
         return Request(model, Packed(layout, entry.payload[0]), *rest)
 
+    def question(self, entry: Entry) -> Request:
+        """The question to another model that an entry carries; its tensors are views."""
+        parsed = self._parsed.get(entry.head)
+        if parsed is None:
+            fields = json.loads(entry.head)
+            layout = Layout(fields.pop("inputs"))
+            fields["outputs"] = tuple(fields["outputs"])
+            parsed = (layout, Request(inputs={}, **fields))
+            self._keep(self._parsed, entry.head, parsed)
+        layout, request = parsed
+        return request._replace(inputs=Packed(layout, entry.payload[0]))
+
     def answer(self, entry: Entry) -> Response | InferenceError:
         """The answer an entry carries; its tensors are views."""
         parsed = self._parsed.get(entry.head)
@@ -188,7 +216,8 @@ class Heads:
             fields = json.loads(entry.head)
             if "error" in fields:
                 status, text = fields["error"]
-                return InferenceError(Status[status], text)
+                error = InferenceError(Status[status], text)
+                return error if fields["final"] else Response(final=False, error=error)
             parsed = (Layout(fields["outputs"]), fields["parameters"], fields["final"])
             self._keep(self._parsed, entry.head, parsed)
         layout, parameters, final = parsed
@@ -208,7 +237,10 @@ def _dump(fields: Mapping[str, Any]) -> bytes:
 def _request_fields(request: Request, layout: Layout) -> dict[str, Any]:
     fields = request._asdict()
     del fields["model"]
-    fields["trace"] = getattr(request.trace, "context", None) or None
+    # A trace without a context is one all the same, of which a model's own questions are part.
+    fields["trace"] = (
+        None if request.trace is None else getattr(request.trace, "context", "") or "{}"
+    )
     fields["parameters"] = dict(request.parameters)
     return {**fields, "inputs": layout.placed}
 

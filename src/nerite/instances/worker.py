@@ -17,7 +17,6 @@ import traceback
 import weakref
 from collections import deque
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from nerite.backends.base import Backend, ModelSpec, open_backend
@@ -26,6 +25,7 @@ from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import Buffer
 from nerite.core.request import Response
 from nerite.instances import wire
+from nerite.instances.questions import Questions
 
 _PATIENCE_NS = 200_000  # how long a fast model's answers wait for each other
 
@@ -40,7 +40,8 @@ class Outbox:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._entries: deque[wire.Entry] = deque()
+        # Answers, and messages that are whole already.
+        self._entries: deque[wire.Entry | list[Buffer]] = deque()
         self._writing = threading.Lock()
         self._main = threading.get_ident()
         self._held_since = 0
@@ -61,14 +62,31 @@ class Outbox:
         self._held_since = 0
         while self._entries and self._writing.acquire(blocking=False):
             try:
-                entries = []
-                while self._entries:
-                    entries.append(self._entries.popleft())
-                self.send(wire.encode_entries(wire.ANSWERS, entries))
+                self._write()
             finally:
                 self._writing.release()
 
-    def send(self, message: list[Buffer]) -> None:
+    def _write(self) -> None:
+        """All that waits; answers in a row go as one message."""
+        entries: list[wire.Entry] = []
+        message: list[Buffer] | None = None
+        while self._entries and message is None:
+            one = self._entries.popleft()
+            if isinstance(one, list):
+                message = one
+            else:
+                entries.append(one)
+        if entries:
+            self._send(wire.encode_entries(wire.ANSWERS, entries))
+        if message is not None:
+            self._send(message)
+
+    def post(self, message: list[Buffer]) -> None:
+        """Write a message of another kind, after what waits."""
+        self._entries.append(message)
+        self.flush()
+
+    def _send(self, message: list[Buffer]) -> None:
         try:
             wire.send(self._sock, message)
         except OSError:
@@ -84,6 +102,7 @@ class Worker:
         self._heads = wire.Heads()
         self._work: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
         self._calls: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
+        self._questions = Questions(self._heads, self._outbox.post)
         self._model = ""
 
     def run(self) -> int:
@@ -103,13 +122,11 @@ class Worker:
             self._outbox.flush()
 
     def _load(self, fields: dict[str, Any]) -> Backend | None:
-        values = dict(fields["spec"])
-        values["folder"] = Path(values["folder"])
-        values["runtime"] = Path(values["runtime"]) if values["runtime"] else None
-        self._model = values["name"]
+        spec = ModelSpec.from_json(fields["spec"], self._questions)
+        self._model = spec.name
         try:
             backend = open_backend(fields["backend"])
-            config = backend.load(ModelSpec(**values))
+            config = backend.load(spec)
         except InferenceError as error:
             self._loaded({"error": [error.status.name, error.message]})
             return None
@@ -118,11 +135,13 @@ class Worker:
             text = "".join(traceback.format_exception_only(type(error), error)).strip()
             self._loaded({"error": [Status.INTERNAL.name, text]})
             return None
+        policy = config.get("model_transaction_policy", {})
+        self._questions.decoupled = bool(policy.get("decoupled"))
         self._loaded({"config": config})
         return backend
 
     def _loaded(self, fields: dict[str, Any]) -> None:
-        self._outbox.send(wire.encode(wire.LOADED, fields))
+        self._outbox.post(wire.encode(wire.LOADED, fields))
 
     def _execute(self, backend: Backend, entries: list[wire.Entry]) -> None:
         calls: list[Call] = []
@@ -147,6 +166,7 @@ class Worker:
         for call in calls:
             call.taken_ns = begun
             call.input_ns = start - begun
+        self._questions.begin(batch)
         try:
             backend.execute(calls)
         except Exception as error:
@@ -185,6 +205,10 @@ class Worker:
                     call = self._calls.get(message.fields["number"])
                     if call is not None:
                         call.cancel()
+                elif message.kind == wire.ANSWERS:
+                    self._questions.answered(message.entries)
+                elif message.kind == wire.REPLY:
+                    self._questions.replied(message.fields)
                 else:
                     self._work.put(message)
 

@@ -7,7 +7,7 @@ import base64
 import json
 import threading
 from collections import deque
-from typing import Any, Deque, List, Mapping
+from typing import Any, Mapping
 
 from nerite.backends.python.errors import TritonModelException
 from nerite.backends.python.response import InferenceResponse
@@ -23,8 +23,8 @@ class ResponseIterator:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._answers: Deque[Answer] = deque()  # noqa: UP006  evaluated, and workers may run on 3.8
-        self._seen: List[InferenceResponse] = []  # noqa: UP006
+        self._answers: deque[Answer] = deque()
+        self._seen: list[InferenceResponse] = []
         self._next = 0
         self._ended = False
         self._call: Call | None = None
@@ -62,12 +62,8 @@ class ResponseIterator:
             while not self._ended:
                 self._changed.wait()
             answers = list(self._answers)
-        for answer in answers:
-            if isinstance(answer, InferenceError) or answer.error is not None:
-                return InferenceResponse.of(answer)
         try:
-            full: List[Response] = [one for one in answers if isinstance(one, Response)]  # noqa: UP006
-            return InferenceResponse.of(one_of(full))
+            return InferenceResponse.of(one_of([_response(answer) for answer in answers]))
         except InferenceError as error:
             return InferenceResponse.of(error)
 
@@ -107,6 +103,12 @@ class ResponseIterator:
             wake()
 
 
+def _response(answer: Answer) -> Response:
+    if isinstance(answer, InferenceError):
+        raise answer
+    return answer
+
+
 def ask(question: Request, decoupled: bool) -> ResponseIterator:
     """Send a question. Raises TritonModelException outside of `execute`."""
     surroundings = here()
@@ -117,9 +119,7 @@ def ask(question: Request, decoupled: bool) -> ResponseIterator:
     return iterator
 
 
-def load_model(
-    model_name: str, config: str = "", files: Mapping[str, bytes] | None = None
-) -> None:
+def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | None = None) -> None:
     """Load or reload a model of the server, which must be in explicit mode.
 
     config: a config in JSON in place of its config.pbtxt. files: contents by "file:1/model.py",

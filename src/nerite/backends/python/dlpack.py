@@ -69,13 +69,11 @@ _capsule_rename.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _held: Dict[int, Tuple[Any, ...]] = {}  # noqa: UP006  evaluated, and workers may run on 3.8
 
 
-@_Deleter
-def _release(managed: Any) -> None:
+def _let_go(managed: Any) -> None:
     _held.pop(ctypes.addressof(managed.contents), None)
 
 
-@ctypes.CFUNCTYPE(None, c_void_p)
-def _destroy(capsule: int) -> None:
+def _destroy_unused(capsule: int) -> None:
     """A capsule goes; one that was never used still owns its tensor."""
     pointer = _raw_pointer(capsule, _NAME) if _raw_valid(capsule, _NAME) else None
     if pointer:
@@ -88,6 +86,10 @@ _raw_valid = ctypes.PYFUNCTYPE(ctypes.c_int, c_void_p, ctypes.c_char_p)(
 _raw_pointer = ctypes.PYFUNCTYPE(c_void_p, c_void_p, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
+
+
+_release = _Deleter(_let_go)
+_destroy = ctypes.CFUNCTYPE(None, c_void_p)(_destroy_unused)
 
 
 def is_capsule(thing: Any) -> bool:
@@ -135,9 +137,10 @@ def take(capsule: Any) -> Tensor:
     if not size:
         _delete(managed)
         return np.empty(shape, dtype)
-    memory = (c_char * size).from_address(tensor.data + tensor.byte_offset)
-    memory.keeper = _Keeper(managed)  # type: ignore[attr-defined]
-    return np.frombuffer(memory, dtype).reshape(shape)
+    memory: Any = (c_char * size).from_address(tensor.data + tensor.byte_offset)
+    memory.keeper = _Keeper(managed)
+    flat: Tensor = np.frombuffer(memory, dtype)
+    return flat.reshape(shape)
 
 
 class _Keeper:

@@ -10,7 +10,7 @@ from nerite.backends.base import LOGGED
 from nerite.backends.python.errors import message_of
 
 
-class LogLevel(enum.Enum):
+class _Level(enum.Enum):
     INFO = "INFO"
     WARNING = "WARNING"
     ERROR = "ERROR"
@@ -20,16 +20,16 @@ class LogLevel(enum.Enum):
 class Logger:
     """Writes to the server's log, under the name of the model's instance."""
 
-    LogLevel = LogLevel
-    INFO = LogLevel.INFO
-    WARNING = LogLevel.WARNING
-    ERROR = LogLevel.ERROR
-    VERBOSE = LogLevel.VERBOSE
+    LogLevel = _Level
+    INFO = _Level.INFO
+    WARNING = _Level.WARNING
+    ERROR = _Level.ERROR
+    VERBOSE = _Level.VERBOSE
 
     @staticmethod
-    def log(message: str, level: LogLevel = LogLevel.INFO) -> None:
+    def log(message: str, level: _Level = _Level.INFO) -> None:
         message_of(message, "Logger.log")
-        if not isinstance(level, LogLevel):
+        if not isinstance(level, _Level):
             found = type(level).__name__
             raise TypeError(f"Logger.log: level must be one of Logger's, not {found}")
         # The front process reads lines that begin so, and logs the message at its level.
@@ -39,16 +39,16 @@ class Logger:
 
     @classmethod
     def log_info(cls, message: str) -> None:
-        cls.log(message, LogLevel.INFO)
+        cls.log(message, _Level.INFO)
 
     @classmethod
     def log_warn(cls, message: str) -> None:
-        cls.log(message, LogLevel.WARNING)
+        cls.log(message, _Level.WARNING)
 
     @classmethod
     def log_error(cls, message: str) -> None:
-        cls.log(message, LogLevel.ERROR)
+        cls.log(message, _Level.ERROR)
 
     @classmethod
     def log_verbose(cls, message: str) -> None:
-        cls.log(message, LogLevel.VERBOSE)
+        cls.log(message, _Level.VERBOSE)

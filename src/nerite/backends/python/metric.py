@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import weakref
-from typing import Any, List, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from nerite.backends.python.errors import TritonModelException, message_of
 from nerite.backends.python.surroundings import here
@@ -98,7 +98,7 @@ class MetricFamily:
             raise TypeError(f"MetricFamily: kind must be one of MetricFamily's, not {found}")
         self._outside = here().spec.outside
         self._kind = kind
-        self._made: List[weakref.ref[Metric]] = []  # noqa: UP006
+        self._made: list[weakref.ref[Metric]] = []
         arguments = {"name": name, "text": description, "kind": kind.value}
         self._number = int(_create(self._outside, "MetricFamily", "metric_family", arguments))
 

@@ -92,9 +92,7 @@ class Tensor:
     def as_numpy(self) -> tensors.Tensor:
         """The array itself. Raises TritonModelException for BF16 and for memory on a GPU."""
         if self._foreign is not None:
-            raise TritonModelException(
-                "Tensor is stored in GPU and cannot be converted to NumPy."
-            )
+            raise TritonModelException("Tensor is stored in GPU and cannot be converted to NumPy.")
         if self._datatype == "BF16":
             raise TritonModelException(
                 "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and "

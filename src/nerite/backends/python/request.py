@@ -99,7 +99,9 @@ class InferenceRequest:
         parameters: Mapping[str, Parameter] | None = None,
     ) -> None:
         given = (("inputs", inputs), ("requested_output_names", requested_output_names))
-        missing = [name for name, value in (*given, ("model_name", model_name)) if value is _REQUIRED]
+        missing = [
+            name for name, value in (*given, ("model_name", model_name)) if value is _REQUIRED
+        ]
         if missing:
             raise TypeError(f"InferenceRequest lacks {', '.join(missing)}")
         self._model = message_of(model_name, "InferenceRequest: model_name")
@@ -257,7 +259,5 @@ def _names(names: Any, where: str) -> tuple[str, ...]:
 
 
 def _trace_of(request: Request) -> InferenceTrace:
-    context = request.trace if isinstance(request.trace, str) else None
+    context = request.trace if isinstance(request.trace, str) and request.trace != "{}" else None
     return InferenceTrace(context, traced=True)
-
-

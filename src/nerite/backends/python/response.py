@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 
 from nerite.backends.python.errors import TritonError, TritonModelException
 from nerite.backends.python.pb_tensor import Tensor
-from nerite.core.call import Call
+from nerite.core.call import Answer, Call, error_of
 from nerite.core.errors import InferenceError
 from nerite.core.request import Parameter, Response
 
@@ -62,9 +62,9 @@ class InferenceResponse:
         return Response(outputs, self._parameters, final)
 
     @classmethod
-    def of(cls, answer: Response | InferenceError) -> InferenceResponse:
+    def of(cls, answer: Answer) -> InferenceResponse:
         """What another model has answered."""
-        error = answer if isinstance(answer, InferenceError) else answer.error
+        error = error_of(answer)
         if error is not None:
             return cls([], TritonError(error.message, error.status))
         assert isinstance(answer, Response)
@@ -170,9 +170,7 @@ def parameters_of(parameters: Any) -> dict[str, Parameter]:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise TritonModelException(
-            f"Expect parameters to have type dict, got {type(parameters)}"
-        )
+        raise TritonModelException(f"Expect parameters to have type dict, got {type(parameters)}")
     for key, value in parameters.items():
         if not isinstance(key, str):
             raise TritonModelException(

@@ -66,6 +66,9 @@ def describe(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith((own, "<frozen importlib"))
     ]
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    if isinstance(error, SyntaxError):
+        text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    else:
+        text = f"{type(error).__name__}: {error}"
     lines = [f"  {frame.filename}({frame.lineno}): {frame.name}" for frame in reversed(frames)]
     return "\n".join([text, "", "At:", *lines, ""]) if lines else text

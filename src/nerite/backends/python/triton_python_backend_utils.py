@@ -12,7 +12,7 @@ import numpy as np
 
 from nerite.backends.python.bls import ResponseIterator, is_model_ready, load_model, unload_model
 from nerite.backends.python.errors import TritonError, TritonModelException
-from nerite.backends.python.logger import Logger, LogLevel
+from nerite.backends.python.logger import Logger
 from nerite.backends.python.metric import Metric, MetricFamily, MetricKind
 from nerite.backends.python.model_config import (
     ModelConfig,
@@ -54,7 +54,6 @@ __all__ = [
     "InferenceResponse",
     "InferenceResponseSender",
     "InferenceTrace",
-    "LogLevel",
     "Logger",
     "MemoryType",
     "Metric",
@@ -88,9 +87,10 @@ _NUMPY: list[Any] = [
     *(np.int8, np.int16, np.int32, np.int64),
     *(np.float16, np.float32, np.float64, np.object_),
 ]
-_NAMES = (
-    "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 STRING".split()
-)
+_NAMES = [
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "FP32", "FP64", "STRING"),
+]
 TRITON_STRING_TO_NUMPY: dict[str, Any] = {
     **{f"TYPE_{name}": kind for name, kind in zip(_NAMES, _NUMPY)},
     "TYPE_BOOL": bool,
@@ -102,16 +102,12 @@ def get_model_dir() -> str:
     return str(here().spec.version_folder)
 
 
-def get_input_tensor_by_name(
-    inference_request: InferenceRequest, name: str
-) -> Tensor | None:
+def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
     """A request's input; None when it has none of that name."""
     return next((one for one in inference_request.inputs() if one.name() == name), None)
 
 
-def get_output_tensor_by_name(
-    inference_response: InferenceResponse, name: str
-) -> Tensor | None:
+def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:
     """A response's output; None when it has none of that name."""
     tensors = inference_response.output_tensors()
     return next((one for one in tensors if one.name() == name), None)

@@ -70,9 +70,7 @@ class PythonBackend:
             if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
                 call.reschedule()
 
-    def _await(
-        self, coroutine: Any, requests: list[InferenceRequest], calls: list[Call]
-    ) -> Any:
+    def _await(self, coroutine: Any, requests: list[InferenceRequest], calls: list[Call]) -> Any:
         """What an `async def execute` returns; of a decoupled model nothing, and at once: it may
         work on several executions at a time."""
         if not self._received.decoupled:
