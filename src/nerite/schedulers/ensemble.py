@@ -298,6 +298,9 @@ class _Ask:
             self._run.fail(answer)
             self.node.gate.leave()
             return
+        if answer.error is not None:
+            self._run.fail(answer.error)
+            return
         if answer.final:
             self._run.spent(call)
         self._run.answered(self, answer)
