@@ -12,7 +12,7 @@ want="$PWD $(cat pyproject.toml constraints.txt tools/setup.sh | cksum)"
 
 case $kind in
 base) stamps="base dev" extras='' mb=80 ;;
-dev) stamps="dev" extras='[dev]' mb=400 ;;
+dev) stamps="dev" extras='[dev]' mb=600 ;;
 *) echo "usage: tools/setup.sh base|dev" >&2 && exit 2 ;;
 esac
 

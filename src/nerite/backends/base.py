@@ -78,9 +78,12 @@ class Backend(Protocol):
 
 _BACKENDS = {
     "diffusion": "nerite.backends.diffusion:DiffusionBackend",
+    "fastdeploy": "nerite.backends.fastdeploy:FastDeployBackend",
     "onnxruntime": "nerite.backends.onnx.backend:OnnxBackend",
+    "paddle": "nerite.backends.paddle:PaddleBackend",
     "python": "nerite.backends.python.user_model:PythonBackend",
     "pytorch": "nerite.backends.torch.backend:TorchBackend",
+    "tensorrt": "nerite.backends.tensorrt.backend:TensorRTBackend",
 }
 # Python-based backends that come with nerite, a folder each with a model.py.
 _LIBRARY = Path(__file__).parent / "library"

@@ -1,16 +1,18 @@
 """What backends share whose models are functions of arrays: calls that are computed together,
-their inputs joined, each one's share of the outputs; and the reading of a config's parameters."""
+their inputs joined, each one's share of the outputs; and what they ask of a config."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from nerite.backends.base import Config
 from nerite.backends.ragged import Ragged
 from nerite.core.batch import sizes, split, stack
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request, Response
-from nerite.core.tensor import Tensor
+from nerite.core.tensor import Tensor, datatype_of
 
 # Named inputs and the outputs wanted, to the named outputs.
 Compute = Callable[[Mapping[str, Tensor], Sequence[str]], Mapping[str, Tensor]]
@@ -59,6 +61,32 @@ def as_text(name: str, tensor: Tensor) -> Tensor:
     array = tensor.copy()
     array.reshape(-1)[:] = texts
     return array
+
+
+def expect(name: str, array: Tensor, datatype: str) -> Tensor:
+    """An output, which must be of the type its config promises. Raises InferenceError."""
+    found = datatype_of(array)
+    if found != datatype:
+        raise invalid(
+            f"unexpected datatype TYPE_{found} for inference output '{name}', expecting "
+            f"TYPE_{datatype}"
+        )
+    return array
+
+
+def datatype(tensor: Mapping[str, Any]) -> str:
+    """The protocol's name of a declared tensor's type."""
+    name = str(tensor["data_type"])[len("TYPE_") :]
+    return "BYTES" if name == "STRING" else name
+
+
+def request_inputs(config: Config) -> list[str]:
+    """All that a request brings: the config's inputs, batch inputs, controls and states."""
+    sequence = config.get("sequence_batching", {})
+    names = [one["name"] for one in config.get("input", ())]
+    names += [name for one in config.get("batch_input", ()) for name in one["target_name"]]
+    names += [one["name"] for one in sequence.get("control_input", ())]
+    return names + [one["input_name"] for one in sequence.get("state", ())]
 
 
 def number(parameters: Mapping[str, str], name: str, default: int) -> int:

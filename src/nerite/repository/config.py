@@ -29,6 +29,7 @@ _BACKEND_BY_FILE = {
     "model.onnx": "onnxruntime",
     "model.pt": "pytorch",
     "model.pt2": "pytorch",
+    "model.pdmodel": "paddle",
     "model.plan": "tensorrt",
 }
 _DEFAULT_FILE = {

@@ -10,12 +10,12 @@ import numpy as np
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.ragged import Ragged
-from nerite.backends.together import answer, as_text, flag, number
+from nerite.backends.together import answer, as_text, datatype, expect, flag, number, request_inputs
 from nerite.backends.torch.naming import positions, results
 from nerite.backends.torch.program import open_program
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
-from nerite.core.tensor import Tensor, datatype_of, numpy_dtype
+from nerite.core.tensor import Tensor, numpy_dtype
 
 _FILES = ("model.pt", "model.pt2")
 
@@ -46,8 +46,8 @@ class TorchBackend:
             spec.parameters, "ENABLE_CACHE_CLEANING", False
         )
         self._program = open_program(file, spec.device, spec.device_id)
-        self._places = self._program.places(_input_names(spec.config))
-        self._types = {one["name"]: _datatype(one) for one in spec.config["output"]}
+        self._places = self._program.places(request_inputs(spec.config))
+        self._types = {one["name"]: datatype(one) for one in spec.config["output"]}
         self._results: dict[str, int] = {}
         self._ragged = Ragged.of(spec.config)
         return spec.config
@@ -68,7 +68,10 @@ class TorchBackend:
         if not self._results:
             known = [names for names, _ in found]
             self._results = positions("output", list(self._types), known)
-        return {name: self._leave(name, found[self._results[name]][1]) for name in wanted}
+        return {
+            name: expect(name, self._leave(name, found[self._results[name]][1]), self._types[name])
+            for name in wanted
+        }
 
     def _enter(self, name: str, array: Tensor) -> Any:
         """A tensor of the program's device, over the request's own memory where that is the CPU."""
@@ -83,16 +86,6 @@ class TorchBackend:
         return tensor.to(self._device)
 
     def _leave(self, name: str, value: Any) -> Tensor:
-        array = self._array(name, value)
-        found, expected = datatype_of(array), self._types[name]
-        if found != expected:
-            raise invalid(
-                f"unexpected datatype TYPE_{found} for inference output '{name}', expecting "
-                f"TYPE_{expected}"
-            )
-        return array
-
-    def _array(self, name: str, value: Any) -> Tensor:
         if isinstance(value, list):
             return np.array([item.encode() for item in value], dtype=object)
         if not isinstance(value, self._torch.Tensor):
@@ -128,20 +121,6 @@ def _check(spec: ModelSpec, file: Path) -> None:
                 f"must specify at least one {kind} for model '{spec.name}': '{file.name}' does not "
                 "tell the types and shapes of its tensors, so config.pbtxt must"
             )
-
-
-def _input_names(config: Config) -> list[str]:
-    """All that a request brings: the config's inputs, batch inputs, controls and states."""
-    sequence = config.get("sequence_batching", {})
-    names = [one["name"] for one in config["input"]]
-    names += [name for one in config.get("batch_input", ()) for name in one["target_name"]]
-    names += [one["name"] for one in sequence.get("control_input", ())]
-    return names + [one["input_name"] for one in sequence.get("state", ())]
-
-
-def _datatype(output: Mapping[str, Any]) -> str:
-    name = str(output["data_type"])[len("TYPE_") :]
-    return "BYTES" if name == "STRING" else name
 
 
 def _set_options(parameters: Mapping[str, str], torch: Any) -> None:
