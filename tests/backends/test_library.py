@@ -9,7 +9,7 @@ import pytest
 import nerite
 
 IDENTITY = """
-    name: "identity" backend: "identity" max_batch_size: 8
+    name: "identity" backend: "identity" max_batch_size: 8 instance_group { count: 2 }
     input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] },
             { name: "INPUT1" data_type: TYPE_STRING dims: [ 2 ] optional: true } ]
     output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] },

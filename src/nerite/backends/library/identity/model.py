@@ -14,7 +14,6 @@ _PARAMETERS: dict[str, Any] = {
     "param0": "an example string parameter",
     "param1": 42,
     "param2": False,
-    "param3": 123.123,
 }
 
 
@@ -33,9 +32,18 @@ class TritonPythonModel:
         index = int(args["model_instance_name"].rpartition("_")[2])
         self._delay = delay / 1000 * max(times * index, 1)
         time.sleep(int(_value(parameters, "creation_delay_sec")))
+        self._family = pb_utils.MetricFamily(
+            name="input_byte_size_counter",
+            description="Cumulative input byte size of all requests received by the model",
+            kind=pb_utils.MetricFamily.COUNTER,
+        )
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        self._received = self._family.Metric(labels=labels)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         time.sleep(self._delay)
+        arrays = [tensor.as_numpy() for request in requests for tensor in request.inputs()]
+        self._received.increment(sum(map(_size, arrays)))
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
@@ -54,6 +62,13 @@ class TritonPythonModel:
 
 def _value(parameters: dict[str, Any], name: str) -> str:
     return str(parameters.get(name, {}).get("string_value") or "0")
+
+
+def _size(array: Any) -> int:
+    """Bytes on the wire, where each element of a BYTES tensor has its length in front."""
+    if array.dtype != object:
+        return int(array.nbytes)
+    return sum(4 + len(item) for item in array.flat)
 
 
 def _number(tensor: dict[str, Any]) -> str:
