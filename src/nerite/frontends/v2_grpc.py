@@ -15,11 +15,11 @@ from tritonclient.grpc import service_pb2_grpc
 
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
-from nerite.frontends import v2_proto
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.ports import GrpcPort
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
+from nerite.frontends.v2_packed import Messages
 from nerite.frontends.v2_repository import index_entry
 from nerite.frontends.v2_response import Target
 from nerite.frontends.v2_settings import log_settings, trace_setting
@@ -51,8 +51,13 @@ def open_grpc(
     listener = grpc.aio.server(
         options=port.options, interceptors=port.interceptors, compression=port.compression
     )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        V2Grpc(server, version, regions, port.forward), listener
+    service = V2Grpc(server, version, regions, port.forward)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, listener)
+    # In place of that service's own, which would parse every message anew.
+    infer = {"ModelInfer": grpc.unary_unary_rpc_method_handler(service.infer)}
+    # grpc-stubs do not know it.
+    listener.add_registered_method_handlers(  # type: ignore[attr-defined]
+        "inference.GRPCInferenceService", infer
     )
     health_pb2_grpc.add_HealthServicer_to_server(_Health(server), listener)
     host = f"[{port.address}]" if ":" in port.address else port.address
@@ -77,6 +82,7 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         self._server = server
         self._version = version
         self._regions = regions
+        self._messages = Messages(regions)
 
     async def ServerLive(self, request: Any, context: Context) -> Any:
         return pb.ServerLiveResponse(live=self._server.live)
@@ -131,21 +137,26 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             await self._server.unload(request.model_name, dependents=dependents)
             return pb.RepositoryModelUnloadResponse()
 
-    async def ModelInfer(self, request: Any, context: Context) -> Any:
-        async with _answering(context):
-            model = self._server.find(request.model_name, request.model_version)
+    async def infer(self, data: bytes, context: Context) -> bytes:
+        """ModelInfer, from and to the bytes of its messages."""
+        try:
+            request, form = self._messages.decode(data)
+            model = self._server.find(request.model, request.version)
             if model.config.model_transaction_policy.decoupled:
                 text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
                 raise InferenceError(Status.UNSUPPORTED, text)
-            asked, form = v2_proto.decode(request, self._regions)
             if self._forward.active:
-                asked = self._forward(asked, carrier_of(context.invocation_metadata()).items())
+                carrier = carrier_of(context.invocation_metadata())
+                request = self._forward(request, carrier.items())
             target = Target(model, form, form.places(self._regions))
             if self._server.tracer.active:
-                asked = self._traced(asked, context)
+                request = self._traced(request, context)
             # A client that hangs up cancels this task, and with it the call.
-            response = await self._server.infer(asked).one()
-            return v2_proto.encode(asked, response, target)
+            response = await self._server.infer(request).one()
+            return self._messages.encode(request, response, target)
+        except InferenceError as error:
+            await _abort(context, error)
+            raise
 
     def _traced(self, asked: Request, context: Context) -> Request:
         headers = carrier_of(context.invocation_metadata())
