@@ -21,7 +21,7 @@ def main() -> int:
     chosen = _chosen(options.suite or [], options.issue)
     if options.list:
         for suite in chosen:
-            print(f"{suite.name}  issue {suite.issue}, {len(suite.groups)} server starts")
+            print(f"{suite.name}  issue {suite.issue}")
         return 0
     work = options.work.resolve()
     if not options.markdown or options.suite:
@@ -83,7 +83,7 @@ def _roots(options: argparse.Namespace, work: Path) -> dict[str, Path]:
     here = str(Path(__file__).parents[1])
     known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     os.environ["PYTHONPATH"] = os.pathsep.join([*known, here])
-    return {**roots, "data": generate(roots["server"], work)}
+    return {**roots, "data": generate(roots["server"], work), "ours": Path(__file__).parent}
 
 
 def _options() -> argparse.Namespace:

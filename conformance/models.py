@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 CONFIG = "config.pbtxt"
 
@@ -95,6 +96,9 @@ class Model:
             config.write_text(text)
         for edit in self.edits:
             path = target / edit.file
+            if edit.pattern and not path.exists():
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(edit.apply(path.read_text() if path.exists() else ""))
 
     def _settle_versions(self, target: Path) -> None:
@@ -110,6 +114,26 @@ class Model:
                 path.rename(target / wanted[0] / path.name)
 
 
+@dataclass(frozen=True)
+class Text:
+    """A text file that a test expects in its folder: a copy of `source`, changed."""
+
+    target: str
+    source: str
+    edits: tuple[Edit, ...] = ()
+
+    def make(self, folder: Path, roots: Mapping[str, Path]) -> None:
+        """Writes the file under `folder`."""
+        root, _, inside = self.source.partition("/")
+        text = ((folder if root == "." else roots[root]) / inside).read_text()
+        for edit in self.edits:
+            text = edit.apply(text)
+        path = folder / self.target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+
 def fill_versions(repository: Path) -> None:
     """Gives every model of a repository a version, as git keeps no empty folders."""
     for config in repository.glob(f"*/{CONFIG}"):
@@ -122,19 +146,29 @@ def docs(name: str, /) -> Model:
     return Model(f"server/docs/examples/model_repository/{name}")
 
 
-def python(source: str, /, **changes: object) -> Model:
+def python(source: str, /, **changes: Any) -> Model:
     """One of qa/python_models."""
-    return Model(f"server/qa/python_models/{source}", **changes)  # type: ignore[arg-type]
+    return Model(f"server/qa/python_models/{source}", **changes)
 
 
-def made(source: str, /, repository: str = "qa_model_repository", **changes: object) -> Model:
+def made(source: str, /, repository: str = "qa_model_repository", **changes: Any) -> Model:
     """What the checkout's generators make."""
-    return Model(f"data/{repository}/{source}", **changes)  # type: ignore[arg-type]
+    return Model(f"data/{repository}/{source}", **changes)
 
 
-def custom(source: str, /, *edits: Edit, **changes: object) -> Model:
+def custom(source: str, /, *edits: Edit, **changes: Any) -> Model:
     """One of qa/custom_models."""
-    return Model(f"server/qa/custom_models/{source}", edits=edits, **changes)  # type: ignore[arg-type]
+    return Model(f"server/qa/custom_models/{source}", edits=edits, **changes)
+
+
+def stand_in(kind: str, source: str, /, **changes: Any) -> Model:
+    """A model of the checkout's ONNX ones under the name of a backend that is not here.
+
+    Tests of the server itself take whatever backend they know; this one answers alike.
+    """
+    platform = Edit(r"^platform:.*", 'platform: "onnxruntime_onnx"')
+    edits = (platform, *changes.pop("edits", ()))
+    return made(f"onnx_{source}", rename=("onnx", kind), edits=edits, **changes)
 
 
 def tensor(name: str, datatype: str, dims: str) -> str:

@@ -1,6 +1,7 @@
 """Our server as a suite starts it, and any other program with a time limit and a log."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -52,18 +53,37 @@ def serve(
         _kill(process)
 
 
-def wait_until(process: subprocess.Popen[bytes], http: str, what: str) -> bool:
-    """Whether /v2/health/WHAT at `http` answers 200 before the server ends or its time is over."""
+def wait_until(process: subprocess.Popen[bytes], http: str, state: str) -> bool:
+    """Whether the server at `http` is ready, live or stable before it ends or time is over."""
     deadline = time.monotonic() + STARTED_WITHIN
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urlopen(f"http://{http}/v2/health/{what}", timeout=5) as answer:
-                return bool(answer.status == 200)
+            if _is(state, http):
+                return True
         except HTTPError:
             time.sleep(0.2)
         except OSError:
             time.sleep(0.05)
     return False
+
+
+def _is(state: str, http: str) -> bool:
+    what = "ready" if state == "ready" else "live"
+    with urlopen(f"http://{http}/v2/health/{what}", timeout=5) as answer:
+        if answer.status != 200:
+            return False
+    if state != "stable":
+        return True
+    with urlopen(f"http://{http}/v2/repository/index", data=b"", timeout=5) as answer:
+        states = {model.get("state") for model in json.load(answer)}
+    return not states & {"LOADING", "UNLOADING"}
+
+
+def ends(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a server ends of itself."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOPPED_WITHIN)
+    return process.poll() is not None
 
 
 def run(

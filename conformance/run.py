@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from urllib.error import HTTPError
@@ -28,7 +28,7 @@ class Place:
 
     roots: Mapping[str, Path]
     folder: Path
-    env: Mapping[str, str]
+    env: dict[str, str]
     http: str = "localhost:8000"
 
     @property
@@ -40,16 +40,17 @@ def run_suite(
     suite: Suite, roots: Mapping[str, Path], work: Path, only: str = "*", http: str = Place.http
 ) -> Iterator[Case]:
     """The cases as they end; `only` is a glob of groups, `http` where their servers are asked."""
-    for group in suite.groups:
+    groups = suite.groups if isinstance(suite.groups, tuple) else suite.groups(roots)
+    for group in groups:
         if not fnmatch(group.name, only):
             continue
         folder = _copy(suite, group, roots, work / "runs" / suite.name / group.name)
         place = Place(roots, folder, dict(group.env), http)
-        for model in group.models:
-            model.make(folder, roots)
         for repository in group.repositories:
             (folder / repository).mkdir(exist_ok=True, parents=True)
             fill_versions(folder / repository)
+        for model in group.models:
+            model.make(folder, roots)
         yield from _run_group(group, place)
 
 
@@ -79,10 +80,12 @@ def _run_group(group: Group, place: Place) -> Iterator[Case]:
     with contextlib.ExitStack() as stack:
         for number, others in enumerate(group.also):
             log = place.folder / f"server-{number}.log"
-            started = process.serve(others, place.folder, place.env, log)
+            first = [flag.format(here=place.folder) for flag in others]
+            started = process.serve(first, place.folder, place.env, log)
             process.wait_until(stack.enter_context(started), place.http, "live")
         server = stack.enter_context(process.serve(flags, place.folder, place.env, place.log))
-        up = group.wait == "no" or process.wait_until(server, place.http, group.wait)
+        up = _up(group, server, place)
+        place = replace(place, env=place.env | _version(place))
         for check in checks:
             if not isinstance(check, Logged | Refused):
                 yield from _made(group, check, place, server, up)
@@ -92,6 +95,20 @@ def _run_group(group: Group, place: Place) -> Iterator[Case]:
     for check in checks:
         if isinstance(check, Logged):
             yield Case(group.name, check.name, *_logged(check, place))
+
+
+def _up(group: Group, server: subprocess.Popen[bytes], place: Place) -> bool:
+    if group.also and any(isinstance(check, Refused) for check in group.checks):
+        # The other server would answer for this one.
+        return not process.ends(server)
+    return process.wait_until(server, place.http, group.wait)
+
+
+def _version(place: Place) -> dict[str, str]:
+    """Tests compare the server's version with what the container's environment says."""
+    with contextlib.suppress(OSError), urlopen(f"http://{place.http}/v2", timeout=10) as answer:
+        return {"TRITON_SERVER_VERSION": json.load(answer)["version"]}
+    return {}
 
 
 def _made(

@@ -3,10 +3,11 @@
 Everything here is data; run.py gives it its meaning.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from conformance.models import Model
+from conformance.models import Model, Text
 from conformance.reasons import Reason
 
 
@@ -81,22 +82,25 @@ class Group:
 
     name: str
     checks: tuple[Check, ...]
-    models: tuple[Model, ...] = ()
+    models: tuple[Model | Text, ...] = ()
     flags: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     repositories: tuple[str, ...] = ("models",)
-    wait: str = "ready"  # or "live", or "no"
+    wait: str = "ready"  # or "live", or "stable": live, and no model is loading
     also: tuple[tuple[str, ...], ...] = ()  # flags of further servers, started before this one
     cwd: str = ""  # a folder inside the suite's
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A folder of Triton's tests. `issue` is ours: which one promises it."""
+    """A folder of Triton's tests. `issue` is ours: which one promises it.
+
+    Where a checkout's data files are the cases, `groups` makes them of the checkouts' folders.
+    """
 
     name: str
     issue: int
-    groups: tuple[Group, ...]
+    groups: tuple[Group, ...] | Callable[[Mapping[str, Path]], tuple[Group, ...]]
     folder: str = ""  # in the checkouts; by default server/qa/NAME
 
     @property
