@@ -28,6 +28,7 @@ from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_grpc import open_grpc
 from nerite.frontends.v2_metadata import server_metadata
+from nerite.instances.rate_limiter import RateLimiter
 from nerite.placing import Placing
 from nerite.repository.repository import Repository
 from nerite.server import ControlMode, Policy, Server
@@ -274,9 +275,11 @@ def _policy(options: Settings) -> Policy:
 
 
 def _placing(options: Settings) -> Placing:
+    limited = options.rate_limit != "off"
     return Placing(
         strict_gpu=options.strict_gpu,
         backend_directory=Path(options.backend_directory),
+        limiter=RateLimiter(options.rate_limit_resource) if limited else None,
     )
 
 

@@ -18,7 +18,7 @@ from nerite.core.home import Home
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, FIRST_RESPONSE_MS, Recording, Stats
 from nerite.instances.base import Instance, Pool
-from nerite.placing import Placing, instances_of
+from nerite.placing import Placing, pool_of
 from nerite.repository import config as configs
 from nerite.repository import rules
 from nerite.repository.config import ModelConfig
@@ -39,7 +39,7 @@ class Model:
         self,
         version: int,
         config: ModelConfig,
-        instances: list[Instance],
+        pool: Pool,
         parts: Sequence[Model] = (),
         recording: Recording = COUNTS_ONLY,
         cache: Cache | None = None,
@@ -57,8 +57,7 @@ class Model:
         self._on_answer: Callable[[Call, Answer], None] | None = None
         if config.model_transaction_policy.decoupled:
             self._on_answer = self.stats.count_answer
-        self._instances = instances
-        self._pool = Pool(instances)
+        self._pool = pool
         self._reshape = Reshape.of(config)
         self._order = Order() if config.dynamic_batching.preserve_ordering else None
         self._scheduler = scheduler_of(config, self._pool, self.stats.count_execution, parts)
@@ -95,36 +94,31 @@ class Model:
         Raises InferenceError when one does not load.
         """
         started = time.monotonic()
-        instances = instances_of(entry, version, home, placing)
-        model: Model | None = None
-
-        def changed() -> None:
-            if model is not None:
-                model.dispatch()
-
+        pool = pool_of(entry, version, home, placing)
         try:
-            if instances:
-                completed = await asyncio.gather(*(one.start(changed) for one in instances))
+            completed = await pool.start()
+            if completed:
                 config = configs.from_dict(completed[0])
             else:
                 config = _ensemble(entry.config, parts)
             configs.normalize(config)
             rules.check(config)
             labels = {**_labels_of_parts(config, parts), **_labels(config, entry.folder)}
-            await warm_up(config, entry.folder, instances)
+            await warm_up(config, entry.folder, pool.instances)
         except BaseException:
-            await asyncio.gather(*(instance.close() for instance in instances))
+            await pool.close()
             raise
         # An ensemble's answers are those of its parts, which its own files do not tell.
         state = repr((not parts and entry.fingerprint) or started)
-        model = cls(version, config, instances, parts, recording, cache, state)
+        model = cls(version, config, pool, parts, recording, cache, state)
+        pool.changed = model.dispatch
         model.labels = labels
         model.load_seconds = time.monotonic() - started
         return model
 
     @property
     def instances(self) -> Sequence[Instance]:
-        return self._instances
+        return self._pool.instances
 
     @property
     def ready(self) -> bool:
@@ -133,7 +127,7 @@ class Model:
     @property
     def memory_bytes(self) -> int:
         """What the processes of its instances hold; 0 where that is not known."""
-        return sum(instance.memory_bytes for instance in self._instances)
+        return self._pool.memory_bytes
 
     @property
     def pending(self) -> int:
@@ -200,7 +194,7 @@ class Model:
             self.caching.forget()
         for part in self._parts:
             part.release()
-        await asyncio.gather(*(instance.close() for instance in self._instances))
+        await self._pool.close()
 
     async def _drain(self) -> None:
         await self._unheld.wait()

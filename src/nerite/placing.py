@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nerite.backends.base import ModelSpec, backend_names, find_runtime
 from nerite.core.errors import invalid
 from nerite.core.home import Home
-from nerite.instances.base import Instance
-from nerite.instances.devices import devices
+from nerite.instances.base import Instance, Pool
+from nerite.instances.devices import Device, devices
 from nerite.instances.process import ProcessInstance
+from nerite.instances.rate_limiter import GLOBAL, Need, RateLimiter, Resource
 from nerite.repository import config as configs
 from nerite.repository.repository import ModelEntry
 
@@ -20,25 +23,28 @@ class Placing:
     """What a server's options say of all its instances.
 
     strict_gpu: refuse models for GPUs that this machine lacks. backend_directory: where
-    Python-based backends are, a folder each with a model.py.
+    Python-based backends are, a folder each with a model.py. limiter: whom they all share
+    resources under, if anybody.
     """
 
     strict_gpu: bool = False
     backend_directory: Path = Path("/opt/tritonserver/backends")
+    limiter: RateLimiter | None = None
 
 
-def instances_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> list[Instance]:
+def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Pool:
     """The instances that the config's groups ask for, not yet started; an ensemble has none.
 
-    Raises InferenceError: no such backend, no such GPU.
+    Raises InferenceError: no such backend, no such GPU, not enough of a resource.
     """
     if configs.is_ensemble(entry.config):
-        return []
+        return Pool([])
     backend, runtime = _backend(entry, placing)
     config = configs.to_dict(entry.config)
     if runtime is not None:
         config["runtime"] = runtime.name
     instances: list[Instance] = []
+    needs: list[Need] = []
     for group in config["instance_group"]:
         for index, device in enumerate(devices(entry.name, group, strict_gpu=placing.strict_gpu)):
             spec = ModelSpec(
@@ -52,7 +58,19 @@ def instances_of(entry: ModelEntry, version: int, home: Home, placing: Placing) 
                 runtime=runtime,
             )
             instances.append(ProcessInstance(backend, spec, home))
-    return instances
+            needs.append(_need(group, device))
+    if placing.limiter is not None:
+        return placing.limiter.pool(instances, needs)
+    return Pool(instances)
+
+
+def _need(group: Mapping[str, Any], device: Device) -> Need:
+    limits = group.get("rate_limiter", {})
+    resources: dict[Resource, int] = {}
+    for one in limits.get("resources", ()):
+        where = GLOBAL if one["global"] else device.number
+        resources[where, one["name"]] = one["count"]
+    return Need(resources, limits.get("priority", 1))
 
 
 def _backend(entry: ModelEntry, placing: Placing) -> tuple[str, Path | None]:

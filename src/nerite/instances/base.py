@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
@@ -10,7 +11,18 @@ from nerite.core.call import Call
 from nerite.core.errors import InferenceError
 
 
-class Instance(Protocol):
+class Executions(Protocol):
+    """What takes executions: an instance, or one that is under a rate limiter."""
+
+    def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
+        """Hand one execution over; `done` follows when another can be taken in its place.
+
+        Answers come before or after that.
+        """
+        ...
+
+
+class Instance(Executions, Protocol):
     """One loaded copy of a model. Belongs to the server's loop.
 
     ready: it is loaded and takes calls. broken: why it is not, once it is known not to come back
@@ -42,21 +54,15 @@ class Instance(Protocol):
         """
         ...
 
-    def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
-        """Hand one execution over; `done` follows when another can be taken in its place.
-
-        Answers come before or after that.
-        """
-        ...
-
     async def close(self) -> None: ...
 
 
 class Pool:
-    """The instances of one model."""
+    """The instances of one model. changed: to be called when one of them comes or goes."""
 
     def __init__(self, instances: Sequence[Instance]) -> None:
         self.instances = instances
+        self.changed: Callable[[], None] = lambda: None
 
     @property
     def ready(self) -> bool:
@@ -68,12 +74,30 @@ class Pool:
         errors = [instance.broken for instance in self.instances]
         return errors[0] if None not in errors else None
 
-    def take(self, most: int | None = None) -> Instance | None:
+    @property
+    def memory_bytes(self) -> int:
+        """What the processes of its instances hold; 0 where that is not known."""
+        return sum(instance.memory_bytes for instance in self.instances)
+
+    async def start(self) -> list[Config]:
+        """Load all; their completed configs. Raises InferenceError when one does not load."""
+        return await asyncio.gather(
+            *(instance.start(lambda: self.changed()) for instance in self.instances)
+        )
+
+    async def close(self) -> None:
+        await asyncio.gather(*(instance.close() for instance in self.instances))
+
+    def each(self) -> list[Pool]:
+        """A pool of its own for every instance."""
+        return [Pool([instance]) for instance in self.instances]
+
+    def take(self, most: int | None = None) -> Executions | None:
         """The instance with the least to do among those that have room.
 
         most: executions to hand to one ahead, however fast it is.
         """
-        best = None
+        best: Instance | None = None
         for instance in self.instances:
             room = instance.capacity if most is None else min(instance.capacity, most)
             has_room = instance.ready and instance.in_flight < room

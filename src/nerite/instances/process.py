@@ -262,12 +262,14 @@ class ProcessInstance:
         self._asked.close()
         self.in_flight = 0
         self._entries = []
-        self._batches, self._executed = {}, {}
+        batches, self._batches, self._executed = self._batches, {}, {}
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self._gone("died while loading the model"))
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.fail(self._gone("died"))
+        for done, _ in batches.values():  # who waits for resources that it held
+            done()
         self._changed()
 
     def _gone(self, what: str) -> InferenceError:

@@ -267,10 +267,10 @@ class Settings:
     )
 
     rate_limit: str = _option(
-        "off", kinds.choice("off", "execution_count"), "share resources by priority", pending=True
+        "off", kinds.choice("off", "execution_count"), "share resources by priority"
     )
     rate_limit_resource: list[tuple[str, int, int]] = _options(
-        kinds.RESOURCE, "how many of a resource there are", pending=True
+        kinds.RESOURCE, "how many of a resource there are"
     )
 
     allow_client_shm: bool = _option(
