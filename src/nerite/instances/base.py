@@ -26,14 +26,16 @@ class Instance(Executions, Protocol):
     """One loaded copy of a model. Belongs to the server's loop.
 
     ready: it is loaded and takes calls. broken: why it is not, once it is known not to come back
-    soon. in_flight: executions it has taken; capacity: how many it takes at most. memory_bytes:
-    what its own process holds, 0 where that is not known.
+    soon. checks_ready: its model has a say in whether it is ready. in_flight: executions it has
+    taken; capacity: how many it takes at most. memory_bytes: what its own process holds, 0 where
+    that is not known.
     """
 
     ready: bool
     broken: InferenceError | None
     in_flight: int
     capacity: int
+    checks_ready: bool
 
     @property
     def waiting(self) -> Collection[Call]:
@@ -52,6 +54,10 @@ class Instance(Executions, Protocol):
 
         `changed` is called whenever `ready` or `broken` changes later.
         """
+        ...
+
+    async def check_ready(self) -> bool:
+        """What its model says; False when that takes too long, or raises."""
         ...
 
     async def close(self) -> None: ...
