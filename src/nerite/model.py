@@ -127,13 +127,13 @@ class Model:
     @property
     def checks_ready(self) -> bool:
         """Whether its code has something to say of its readiness."""
-        return any(instance.checks_ready for instance in self._instances)
+        return any(instance.checks_ready for instance in self.instances)
 
     async def check_ready(self) -> bool:
         """Whether it is ready, and says so itself too if it can."""
         if not self.checks_ready:
             return self.ready
-        said = await asyncio.gather(*(instance.check_ready() for instance in self._instances))
+        said = await asyncio.gather(*(instance.check_ready() for instance in self.instances))
         return self.ready and all(said)
 
     @property
