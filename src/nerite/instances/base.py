@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nerite.backends.base import Config
 from nerite.core.call import Call
-from nerite.core.errors import InferenceError
+from nerite.core.errors import InferenceError, Status
 
 
 class Executions(Protocol):
@@ -64,35 +64,42 @@ class Instance(Executions, Protocol):
 
 
 class Pool:
-    """The instances of one model. changed: to be called when one of them comes or goes."""
+    """The instances of one model.
 
-    def __init__(self, instances: Sequence[Instance]) -> None:
+    changed: to be called when one of them comes or goes. passive: further ones, which are loaded
+    and never take a call.
+    """
+
+    def __init__(self, instances: Sequence[Instance], passive: Sequence[Instance] = ()) -> None:
         self.instances = instances
         self.changed: Callable[[], None] = lambda: None
+        self._all = [*instances, *passive]
 
     @property
     def ready(self) -> bool:
-        return all(instance.ready for instance in self.instances)
+        return all(instance.ready for instance in self._all)
 
     @property
     def broken(self) -> InferenceError | None:
         """Why no call can be executed any time soon; None while there is hope."""
+        if not self.instances:
+            return InferenceError(Status.UNAVAILABLE, "all instances of the model are passive")
         errors = [instance.broken for instance in self.instances]
         return errors[0] if None not in errors else None
 
     @property
     def memory_bytes(self) -> int:
         """What the processes of its instances hold; 0 where that is not known."""
-        return sum(instance.memory_bytes for instance in self.instances)
+        return sum(instance.memory_bytes for instance in self._all)
 
     async def start(self) -> list[Config]:
         """Load all; their completed configs. Raises InferenceError when one does not load."""
         return await asyncio.gather(
-            *(instance.start(lambda: self.changed()) for instance in self.instances)
+            *(instance.start(lambda: self.changed()) for instance in self._all)
         )
 
     async def close(self) -> None:
-        await asyncio.gather(*(instance.close() for instance in self.instances))
+        await asyncio.gather(*(instance.close() for instance in self._all))
 
     def each(self) -> list[Pool]:
         """A pool of its own for every instance."""
