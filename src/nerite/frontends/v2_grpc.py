@@ -22,6 +22,7 @@ from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_packed import Messages
 from nerite.frontends.v2_repository import index_entry
 from nerite.frontends.v2_response import Target
+from nerite.frontends.v2_service import add_service
 from nerite.frontends.v2_settings import log_settings, trace_setting
 from nerite.frontends.v2_shared_memory import NO_CUDA
 from nerite.frontends.v2_statistics import statistics
@@ -51,14 +52,7 @@ def open_grpc(
     listener = grpc.aio.server(
         options=port.options, interceptors=port.interceptors, compression=port.compression
     )
-    service = V2Grpc(server, version, regions, port.forward)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, listener)
-    # In place of that service's own, which would parse every message anew.
-    infer = {"ModelInfer": grpc.unary_unary_rpc_method_handler(service.infer)}
-    # grpc-stubs do not know it.
-    listener.add_registered_method_handlers(  # type: ignore[attr-defined]
-        "inference.GRPCInferenceService", infer
-    )
+    add_service(listener, V2Grpc(server, version, regions, port.forward))
     health_pb2_grpc.add_HealthServicer_to_server(_Health(server), listener)
     host = f"[{port.address}]" if ":" in port.address else port.address
     address = f"{host}:{port.port}"
@@ -92,7 +86,7 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def ModelReady(self, request: Any, context: Context) -> Any:
         async with _answering(context):
-            ready = await self._server.check_ready(request.name, request.version)
+            ready = self._server.model_ready(request.name, request.version)
             return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
-from nerite.core.errors import InferenceError, Status
+from nerite.core.errors import invalid
 from nerite.core.layout import Cut, Layout, Packed, tight
 from nerite.core.request import Request, Response
 from nerite.core.tensor import numpy_dtype
@@ -109,8 +109,7 @@ def _parse(data: bytes) -> Any:
     try:
         return pb.ModelInferRequest.FromString(data)
     except DecodeError:
-        text = "the message is no ModelInferRequest"
-        raise InferenceError(Status.INTERNAL, text) from None
+        raise invalid("the message is no ModelInferRequest") from None
 
 
 def _split(data: bytes) -> tuple[bytes, str, list[tuple[int, int]]] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Coroutine
 from typing import Any
 
@@ -116,5 +115,5 @@ def _overrides(document: dict[str, Any]) -> tuple[str | None, dict[str, bytes]]:
 def _decode(key: str, value: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise invalid(f"'{key}' must be a valid base64 encoded string: {error}") from None

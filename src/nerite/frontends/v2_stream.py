@@ -86,7 +86,11 @@ class InferStream:
     async def _read(self) -> None:
         try:
             async for message in self._requests:
-                self._begin(message)
+                try:
+                    self._begin(message)
+                except InferenceError as error:  # it has no field that can be read
+                    self._ready.append(_error(_Turn(Request("", {}), False), error))
+                    self._news.set()
         finally:
             self._all_read = True
             self._news.set()

@@ -17,7 +17,7 @@ import traceback
 import weakref
 from collections import deque
 from functools import partial
-from typing import Any, Callable
+from typing import Any
 
 from nerite.backends.base import Backend, ModelSpec, open_backend
 from nerite.core.call import RESCHEDULED, Answer, Call
@@ -104,7 +104,6 @@ class Worker:
         self._calls: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
         self._questions = Questions(self._heads, self._outbox.post)
         self._model = ""
-        self._check: Callable[[], bool] | None = None
 
     def run(self) -> int:
         reader = threading.Thread(target=self._read, name="wire-reader", daemon=True)
@@ -138,18 +137,8 @@ class Worker:
             return None
         policy = config.get("model_transaction_policy", {})
         self._questions.decoupled = bool(policy.get("decoupled"))
-        self._check = getattr(backend, "check_ready", None)
-        self._loaded({"config": config, "checks_ready": self._check is not None})
+        self._loaded({"config": config})
         return backend
-
-    def _check_ready(self) -> None:
-        """In a thread of its own, for the model may be busy, and take its time."""
-        assert self._check is not None
-        try:
-            said: dict[str, Any] = {"ready": self._check()}
-        except Exception as error:
-            said = {"error": f"{type(error).__name__}: {error}"}
-        self._outbox.post(wire.encode(wire.READY, said))
 
     def _loaded(self, fields: dict[str, Any]) -> None:
         self._outbox.post(wire.encode(wire.LOADED, fields))
@@ -218,8 +207,6 @@ class Worker:
                         call.cancel()
                 elif message.kind == wire.ANSWERS:
                     self._questions.answered(message.entries)
-                elif message.kind == wire.READY:
-                    threading.Thread(target=self._check_ready, daemon=True).start()
                 elif message.kind == wire.REPLY:
                     self._questions.replied(message.fields)
                 else:
