@@ -1,16 +1,17 @@
 """The README and the walkthroughs are replayed: commands run, files are written, servers serve.
 
-A block's first line says what it is: ```shell runs, ```shell server goes on running until the end,
-```python client.py is a file. Plain blocks are for the reader.
+A block's first line says what it is: ```shell runs, ```shell server goes on running until the next
+one or the end, ```python client.py is a file. Plain blocks are for the reader.
 """
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -34,7 +35,7 @@ class Replay:
 
     folder: Path
     ports: tuple[int, int, int]
-    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    server: subprocess.Popen[bytes] | None = None
     said: str = ""
 
     def step(self, kind: str, argument: str, content: str) -> None:
@@ -74,10 +75,10 @@ class Replay:
         return f"http://127.0.0.1:{self.ports[0]}"
 
     def _serve(self, content: str) -> None:
-        server = subprocess.Popen(
+        self.close()
+        self.server = server = subprocess.Popen(
             ["bash", "-c", f"exec {content}"], cwd=self.folder, env=self._environment()
         )
-        self.servers.append(server)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and server.poll() is None:
             try:
@@ -89,10 +90,10 @@ class Replay:
         pytest.fail(f"the server of the walkthrough is not ready: {content}")
 
     def close(self) -> None:
-        for server in self.servers:
-            server.terminate()
-        for server in self.servers:
-            assert server.wait(30) == 0
+        """The reader presses Ctrl-C where the server runs."""
+        if self.server is not None:
+            self.server.send_signal(signal.SIGINT)
+            assert self.server.wait(30) == 0
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_its_commands_work(file: Path, replay: Replay) -> None:
     for step in steps:
         replay.step(*step)
     pictures = list(replay.folder.glob("*.png"))
-    assert pictures
+    assert bool(pictures) == (".png" in file.read_text(encoding="utf-8"))
     for picture in pictures:
         with Image.open(picture) as image:
             assert image.size == (128, 128)
