@@ -49,7 +49,7 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def _serve(log: Path, *options: str) -> Iterator[ServerProcess]:
+def run_server(log: Path, *options: str) -> Iterator[ServerProcess]:
     """A server with `options` that is ready; it is stopped at the end, which must go well."""
     ports = _free_ports(3)
     command = [sys.executable, "-m", "nerite", "serve", *options]
@@ -70,7 +70,7 @@ def _serve(log: Path, *options: str) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="session")
 def painter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The embedded painter, served by a real process that the whole session shares."""
-    with _serve(tmp_path_factory.mktemp("server") / "log") as server:
+    with run_server(tmp_path_factory.mktemp("server") / "log") as server:
         yield server
 
 
@@ -78,7 +78,7 @@ def painter_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerP
 def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """`start_server("--model-repository", folder)`: a server until the test's end."""
     with contextlib.ExitStack() as stack:
-        yield lambda *options: stack.enter_context(_serve(tmp_path / "server.log", *options))
+        yield lambda *options: stack.enter_context(run_server(tmp_path / "server.log", *options))
 
 
 @pytest.fixture
