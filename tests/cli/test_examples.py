@@ -1,5 +1,6 @@
 """The examples run: each model of the repository answers, each script says what it should."""
 
+import queue
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from tritonclient.utils import np_to_triton_dtype
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "models"
@@ -25,6 +27,35 @@ def test_add_sub(start_server: Any) -> None:
         answer = client.infer("add_sub", inputs)
     assert np.array_equal(answer.as_numpy("OUTPUT0"), vectors[0] + vectors[1])
     assert np.array_equal(answer.as_numpy("OUTPUT1"), vectors[0] - vectors[1])
+
+
+def test_batched_cached_and_warm(start_server: Any) -> None:
+    flags = ["--cache-config=local,size=1048576", "--rate-limit=execution_count"]
+    server = start_server("--model-repository", str(EXAMPLES), *flags)
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for number in range(8):
+            asked = [tensor("NUMBER", np.array([[number]], np.float32))]
+            client.async_infer("batched", asked, lambda result, error: answers.put(error or result))
+        found = [answers.get(timeout=30) for _ in range(8)]
+        squares = sorted(float(one.as_numpy("SQUARE")[0, 0]) for one in found)
+        assert squares == [number**2 for number in range(8)]
+        assert max(int(one.as_numpy("TOGETHER")[0, 0]) for one in found) > 1
+
+        for _ in range(2):
+            answer = client.infer("cached", [tensor("QUESTION", np.array([b"what"], object))])
+            assert answer.as_numpy("ANSWER").tolist() == [b"tahw (execution 1)"]
+
+        vectors = tensor("VECTOR", np.array([[3, 4, 0], [0, 0, 1]], np.float32))
+        answer = client.infer("warm", [vectors])
+        assert answer.as_numpy("LENGTH").tolist() == [[5], [1]]
+        assert answer.as_numpy("EXECUTIONS").tolist() == [[3], [3]]
+
+
+def tensor(name: str, array: np.ndarray) -> triton.InferInput:
+    asked = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    asked.set_data_from_numpy(array)
+    return asked
 
 
 @pytest.mark.parametrize(
