@@ -40,6 +40,7 @@ else:
 _TRITON = {dtype: name for name, dtype in _NUMPY.items()}
 
 _LENGTH = struct.Struct("<I")
+_SMALL = 1 << 12  # bytes
 
 
 def numpy_dtype(datatype: str) -> np.dtype[Any]:
@@ -70,10 +71,13 @@ def fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
 def to_bytes(tensor: Tensor) -> bytes | memoryview:
     """The wire form of a tensor: C order, little endian; BYTES as 4-byte lengths and data.
 
-    No copy for a contiguous tensor of a fixed-size type.
+    No copy for a large contiguous tensor of a fixed-size type.
     """
-    if datatype_of(tensor) == "BYTES":
+    datatype = _TRITON.get(tensor.dtype) or datatype_of(tensor)
+    if datatype == "BYTES":
         return _bytes_to_wire(tensor)
+    if tensor.nbytes <= _SMALL and tensor.dtype.isnative:
+        return tensor.tobytes()  # quicker than a view
     contiguous = np.ascontiguousarray(tensor)
     if contiguous.dtype.byteorder == ">":
         contiguous = contiguous.astype(contiguous.dtype.newbyteorder("<"))

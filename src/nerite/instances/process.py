@@ -172,7 +172,7 @@ class ProcessInstance:
                     self._done(entry)
             self._flush()
             for entry in message.entries:
-                if not entry.flags & wire.DONE:
+                if entry.number:
                     self._answer(entry)
         elif message.kind == wire.QUESTIONS:
             for entry in message.entries:

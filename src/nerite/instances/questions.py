@@ -20,9 +20,13 @@ _batch: ContextVar[int] = ContextVar("nerite_batch", default=0)
 
 
 class Questions:
-    """Outside, through the worker's socket. `post` writes a message, from any thread."""
+    """Outside, through the worker's socket. `post` writes a message, from any thread; `lend` has
+    the answers read by another thread than the one that asks."""
 
-    def __init__(self, heads: wire.Heads, post: Callable[[list[Buffer]], None]) -> None:
+    def __init__(
+        self, heads: wire.Heads, post: Callable[[list[Buffer]], None], lend: Callable[[], None]
+    ) -> None:
+        self._lend = lend
         self._heads = heads
         self._post = post
         self._numbers = itertools.count(1)
@@ -44,6 +48,7 @@ class Questions:
         head, payload = self._heads.of_question(request)
         self._asked[number] = call
         call.on_cancel(partial(self._cancel, number))
+        self._lend()
         # A thread that the model has started works for the execution that waits for it; of a
         # decoupled model nothing need wait.
         batch = _batch.get() or (0 if self.decoupled else self._executing)
@@ -61,6 +66,7 @@ class Questions:
         number = next(self._numbers)
         replies = self._replies[number] = queue.SimpleQueue()
         fields = {"number": number, "what": what, "arguments": arguments}
+        self._lend()
         self._post(wire.encode(wire.ORDER, fields))
         reply = replies.get()
         if "error" in reply:

@@ -1,13 +1,12 @@
 """The child's half of a process instance: `python -m nerite.instances.worker FD`.
 
-One thread reads the socket and only hands over, the main one loads and executes, and whoever
-answers a call writes. Imports core and backends only.
+The main thread loads and executes, and whoever answers a call writes. Imports core and backends
+only.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import Buffer
 from nerite.core.request import Response
 from nerite.instances import wire
+from nerite.instances.inbox import Inbox
 from nerite.instances.questions import Questions
 
 _PATIENCE_NS = 200_000  # how long a fast model's answers wait for each other
@@ -57,6 +57,22 @@ class Outbox:
             if now - self._held_since < _PATIENCE_NS:
                 return
         self.flush()
+
+    def put_done(self, batch: int, last: int, busy: int) -> None:
+        """A batch is done; told with the answer to its last call where that still waits here."""
+        try:
+            entry = self._entries.pop()
+        except IndexError:  # written
+            self.put(wire.Entry(0, batch, 0, busy, wire.DONE))
+            return
+        if isinstance(entry, wire.Entry) and entry.number == last and entry.flags == wire.LAST:
+            number, _, input_ns, infer_ns, flags, head, payload, start = entry
+            flags |= wire.DONE
+            entry = wire.Entry(number, batch, input_ns, infer_ns, flags, head, payload, start)
+            self._entries.append(entry)
+        else:
+            self._entries.append(entry)
+            self.put(wire.Entry(0, batch, 0, busy, wire.DONE))
 
     def flush(self) -> None:
         self._held_since = 0
@@ -100,19 +116,20 @@ class Worker:
         self._sock = sock
         self._outbox = Outbox(sock)
         self._heads = wire.Heads()
-        self._work: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
-        self._calls: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
-        self._questions = Questions(self._heads, self._outbox.post)
+        self._calls: dict[int, Call] = {}  # of the batch that is executed
+        # Those that it left open, for as long as the backend holds them.
+        self._left: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
         self._model = ""
+        # Nobody wants what we still do when the front process is gone.
+        self._inbox = Inbox(sock, self._aside, partial(os._exit, 0))
+        self._questions = Questions(self._heads, self._outbox.post, self._inbox.lend)
 
     def run(self) -> int:
-        reader = threading.Thread(target=self._read, name="wire-reader", daemon=True)
-        reader.start()
-        backend = self._load(self._work.get().fields)
+        backend = self._load(self._inbox.next().fields)
         if backend is None:
             return 1
         while True:
-            message = self._work.get()
+            message = self._inbox.next()
             if message.kind == wire.CLOSE:
                 backend.unload()
                 return 0
@@ -174,8 +191,12 @@ class Worker:
             text = f"the backend failed: {type(error).__name__}: {error}"
             for call in calls:
                 call.fail(InferenceError(Status.INTERNAL, text))
-        busy = time.monotonic_ns() - start
-        self._outbox.put(wire.Entry(0, batch, 0, busy, wire.DONE))
+        last = 0
+        for last, call in self._calls.items():
+            if not call.ended:
+                self._left[last] = call
+        self._calls.clear()
+        self._outbox.put_done(batch, last, time.monotonic_ns() - start)
 
     def _answer(self, number: int, call: Call, answer: Answer) -> None:
         infer_ns = time.monotonic_ns() - call.taken_ns - call.input_ns
@@ -193,24 +214,20 @@ class Worker:
         if not final:
             self._outbox.flush()  # the next may take its time
 
-    def _read(self) -> None:
-        decoder = wire.Decoder()
-        while True:
-            count = self._sock.recv_into(decoder.buffer())
-            if count == 0:
-                # The front process is gone without a word: nobody wants what we still do.
-                os._exit(0)
-            for message in decoder.received(count):
-                if message.kind == wire.CANCEL:
-                    call = self._calls.get(message.fields["number"])
-                    if call is not None:
-                        call.cancel()
-                elif message.kind == wire.ANSWERS:
-                    self._questions.answered(message.entries)
-                elif message.kind == wire.REPLY:
-                    self._questions.replied(message.fields)
-                else:
-                    self._work.put(message)
+    def _aside(self, message: wire.Message) -> bool:
+        """Take what does not wait for the main thread, in the one that reads."""
+        if message.kind == wire.CANCEL:
+            number = message.fields["number"]
+            call = self._calls.get(number) or self._left.get(number)
+            if call is not None:
+                call.cancel()
+        elif message.kind == wire.ANSWERS:
+            self._questions.answered(message.entries)
+        elif message.kind == wire.REPLY:
+            self._questions.replied(message.fields)
+        else:
+            return False
+        return True
 
 
 def main() -> int:

@@ -155,7 +155,7 @@ class InferenceRequest:
         if self._inputs is None:
             assert self._call is not None
             arrays = self._call.request.inputs
-            self._inputs = [Tensor.of(name, array) for name, array in arrays.items()]
+            self._inputs = [Tensor.of(name, arrays[name]) for name in arrays]
         return self._inputs
 
     def requested_output_names(self) -> set[str]:

@@ -104,7 +104,10 @@ def get_model_dir() -> str:
 
 def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
     """A request's input; None when it has none of that name."""
-    return next((one for one in inference_request.inputs() if one.name() == name), None)
+    for tensor in inference_request.inputs():
+        if tensor.name() == name:
+            return tensor
+    return None
 
 
 def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:

@@ -1,0 +1,127 @@
+"""Inbox: what comes to a worker, read by its main thread itself while that is quick.
+
+To hand every message from one thread to another costs more than a quick model takes to answer.
+So the main thread reads, and another stands by: it reads in its place while an execution takes
+long, or where the model asks other models, so that cancellations and answers get through.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from nerite.instances import wire
+
+_LOOK = 0.05  # seconds between two looks at a main thread that executes
+_QUICK_NS = 1_000_000
+_QUICK_RUN = 100  # quick executions in a row after which the main thread reads again
+
+
+class Inbox:
+    """`aside` is shown each message first, in whatever thread reads; what it does not take is work.
+
+    `gone` is called when the front process has left without a word, and does not return.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        aside: Callable[[wire.Message], bool],
+        gone: Callable[[], NoReturn],
+    ) -> None:
+        self._sock = sock
+        self._aside = aside
+        self._gone = gone
+        self._decoder = wire.Decoder()
+        self._work: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._reading = False  # the main thread is waiting in the socket
+        self._standby = False  # the other thread reads
+        self._asks = False
+        self._turn = self._turn_ns = self._quick = 0
+        self._asleep = False
+        self._wake = threading.Event()
+        threading.Thread(target=self._watch, name="wire-reader", daemon=True).start()
+
+    def next(self) -> wire.Message:
+        """The next work, for the main thread, which has done what it got before."""
+        busy = time.monotonic_ns() - self._turn_ns
+        self._quick = self._quick + 1 if busy < _QUICK_NS else 0
+        message = self._wait()
+        self._turn += 1
+        self._turn_ns = time.monotonic_ns()
+        if self._asks and not self._standby:
+            self._stand_by()
+        elif self._asleep:
+            self._asleep = False
+            self._wake.set()
+        return message
+
+    def _wait(self) -> wire.Message:
+        while True:
+            with self._lock:
+                self._reading = not self._standby
+            if not self._reading:
+                return self._work.get()
+            if self._work.empty():
+                self._distribute(self._receive())
+            self._reading = False
+            if not self._work.empty():
+                return self._work.get()
+
+    def lend(self) -> None:
+        """The model asks something, and its main thread may wait for the answer."""
+        self._asks = True
+        if not self._standby:
+            self._stand_by()
+
+    def _stand_by(self) -> None:
+        with self._lock:
+            self._standby = not self._reading
+        self._wake.set()
+
+    def _receive(self) -> list[wire.Message]:
+        count = self._sock.recv_into(self._decoder.buffer())
+        if count == 0:
+            self._gone()
+        return self._decoder.received(count)
+
+    def _distribute(self, messages: list[wire.Message]) -> None:
+        for message in messages:
+            if not self._aside(message):
+                self._work.put(message)
+
+    def _watch(self) -> None:
+        seen = -1
+        while True:
+            if self._standby:
+                self._stand_in()
+                seen = -1
+            if self._reading:
+                self._asleep = True
+                if self._reading:  # else it works by now, and does not know that we sleep
+                    self._wake.wait()
+                self._asleep = False
+                seen = -1
+            elif not self._wake.wait(_LOOK):
+                with self._lock:
+                    self._standby = self._turn == seen and not self._reading
+                    seen = self._turn
+            self._wake.clear()
+
+    def _stand_in(self) -> None:
+        """Read, until the main thread has been quick for a while."""
+        while True:
+            messages = self._receive()
+            quick = self._quick >= _QUICK_RUN and not self._asks
+            # Given back together with one piece of work, which it will come back from to read.
+            if quick and len(messages) == 1 and messages[0].kind == wire.CALLS:
+                with self._lock:
+                    self._standby = False
+                self._distribute(messages)
+                return
+            self._distribute(messages)
