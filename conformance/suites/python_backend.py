@@ -9,6 +9,8 @@ from conformance.suites.streams import DECOUPLED_EXAMPLES
 
 LEAK = "../test_infer_shm_leak.py"
 VERBOSE = ("--log-verbose=1",)
+# The tests look into Triton's shared memory for leaks, except on such a machine.
+NO_SHARED_MEMORY = {"TEST_JETSON": "1"}
 
 
 def retyped(name: str, datatype: str, *edits: Edit, of: str = "identity_fp32") -> Model:
@@ -35,7 +37,17 @@ MODELS = (
     ),
     python("pytorch_fp32_fp32"),
     python("delayed_model"),
-    python("init_args", edits=(Edit("TRITON_DIR_PATH", "/opt/tritonserver"),)),
+    # Its path is wherever the run is.
+    python(
+        "init_args",
+        edits=(
+            Edit(
+                r"^    repo_path = triton_dir.*",
+                "    repo_path = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))",
+                "1/model.py",
+            ),
+        ),
+    ),
     python("optional"),
     python("non_contiguous"),
     python("string"),
@@ -52,7 +64,7 @@ def one(
     **env: str,
 ) -> Group:
     """A group in a folder of the suite, named like the folder or FOLDER-WORD."""
-    return Group(name, checks, models, flags, env, cwd=name.split("-")[0])
+    return Group(name, checks, models, flags, NO_SHARED_MEMORY | env, cwd=name.split("-")[0])
 
 
 def in_model(name: str, models: tuple[Model, ...], model: str, **env: str) -> Group:
@@ -60,8 +72,14 @@ def in_model(name: str, models: tuple[Model, ...], model: str, **env: str) -> Gr
     return one(name, (Cases(LEAK, env={"MODEL_NAME": model}),), models, VERBOSE, **env)
 
 
-def backend(name: str, file: str, models: tuple[Model, ...], *more: Check) -> Group:
-    return one(name, (Cases(file), *more), models)
+def backend(
+    name: str,
+    file: str,
+    models: tuple[Model, ...],
+    *more: Check,
+    flags: tuple[str, ...] = VERBOSE,
+) -> Group:
+    return one(name, (Cases(file), *more), models, flags)
 
 
 BLS = (
@@ -210,13 +228,20 @@ NO_MODEL_FILE = r"Python model file not found in '.*/non_existent_model/1/model\
 SMALL = (
     Group(
         "python_test",
-        (Cases("python_test.py", seconds=600),),
+        (
+            Cases(
+                "python_test.py",
+                skips={"test_growth_error": Reason.CONTAINER},
+                seconds=600,
+            ),
+        ),
         MODELS,
         (
             "--allow-client-shm=true",
             "--backend-config=python,shm-default-byte-size=5242880",
             *VERBOSE,
         ),
+        NO_SHARED_MEMORY,
     ),
     Group(
         "multi_file",
@@ -394,6 +419,7 @@ BACKEND_PYTHON = Suite(
                 python("iterative_sequence"),
                 python("wrong_return_type"),
             ),
+            flags=("--model-control-mode=explicit", "--load-model=*", *VERBOSE),
         ),
         one("restart", (Cases("restart_test.py", ("test_infer",)),), ()),
         one(

@@ -46,7 +46,9 @@ def test_read_and_show(tmp_path: Path) -> None:
     ("text", "where", "expected"),
     [
         ('name: "m"\nbackendd: "x"\n', "2:1", 'no field named "backendd"'),
-        ("max_batch_size: many\n", "1:17", "many"),
+        ("max_batch_size: many\n", "1:17", "Expected integer, got: many"),
+        ("max_batch_size: 3000000000\n", "1:17", "Integer out of range (3000000000)"),
+        ("default_model_filename: 4\n", "1:25", ""),
         ('input [ { name: "a" data_type: TYPE_FLOAT } ]', "1:32", "TYPE_FLOAT"),
         ('input [ { name: "a" ', "1:17", 'Expected "}"'),
         ('name: "m\n', "1:7", ""),

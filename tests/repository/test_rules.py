@@ -52,7 +52,7 @@ def test_what_is_right(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "must specify at least one input for model 'm'"),
+        ("", "must specify at least one input or output for model 'm'"),
         ("input { data_type: TYPE_FP32 dims: 1 }", "model input must specify 'name' for m"),
         ("input { name: 'a' dims: 1 }", "model input 'a' must specify 'data_type' for m"),
         ("input { name: 'a' data_type: TYPE_FP32 }", "model input 'a' must specify 'dims' for m"),

@@ -112,7 +112,9 @@ def test_a_worker_that_dies(serve: Serve, models: Path) -> None:
     serving = serve(f"--model-repository={models}")
     with pytest.raises(InferenceServerException) as caught:
         ask(serving, "die")
-    assert "the worker process of model instance 'talks_0' died" in caught.value.message()
+    assert (
+        "Stub process 'talks_0' is not healthy. Its worker process died" in caught.value.message()
+    )
     assert "last words" in caught.value.message()
     serving.wait_for("died (exit status 3); restarting")
     with httpclient.InferenceServerClient(serving.http) as client:
