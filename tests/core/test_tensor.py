@@ -19,11 +19,11 @@ def test_fixed_size_types(datatype: str) -> None:
     np.testing.assert_array_equal(from_bytes(data, datatype, (2, 3)), tensor)
 
 
-def test_no_copy_of_a_contiguous_tensor() -> None:
-    tensor = np.arange(6, dtype=np.float32)
+def test_no_copy_of_a_large_contiguous_tensor() -> None:
+    tensor = np.arange(6000, dtype=np.float32)
     view = np.frombuffer(to_bytes(tensor), np.float32)
     assert np.shares_memory(view, tensor)
-    assert np.shares_memory(from_bytes(memoryview(view).cast("B"), "FP32", (6,)), tensor)
+    assert np.shares_memory(from_bytes(memoryview(view).cast("B"), "FP32", (6000,)), tensor)
 
 
 def test_strided_and_big_endian_tensors() -> None:
