@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from nerite.backends.base import backend_names, find_runtime
 from nerite.backends.diffusion import complete
 from nerite.contract import Contract, TensorSpec
 from nerite.core.errors import InferenceError
+from nerite.dependencies import find_circles, needs
 from nerite.diffusion import find_model_folder
 from nerite.placing import Placing
 from nerite.repository import config as configs
 from nerite.repository import rules
 from nerite.repository.config import ModelConfig
+from nerite.repository.ensemble import check_steps, steps
 from nerite.repository.repository import ModelEntry, Repository
 
 
@@ -56,13 +58,20 @@ def check(paths: Sequence[str | Path]) -> list[Finding]:
     """
     repository = Repository(list(paths))
     try:
-        return [_look(entry) for entry in repository.scan()]
+        entries = {entry.name: entry for entry in repository.scan()}
+        findings = [_look(entry) for entry in entries.values()]
+        circles = find_circles({name: needs(entry) for name, entry in entries.items()})
+        for finding in findings:
+            if not finding.problems:
+                finding.problems += _ensemble_problems(entries[finding.name], entries, circles)
+        return findings
     finally:
         repository.close()
 
 
 def _look(entry: ModelEntry) -> Finding:
-    finding = Finding(entry.name, entry.config.backend, entry.versions)
+    backend = "ensemble" if configs.is_ensemble(entry.config) else entry.config.backend
+    finding = Finding(entry.name, backend, entry.versions)
     if entry.error is not None:
         finding.problems.append(entry.error.message)
         return finding
@@ -71,7 +80,8 @@ def _look(entry: ModelEntry) -> Finding:
             f"{entry.folder}: no version to serve; put the model into a folder such as "
             f"{entry.folder / '1'}, or mend version_policy"
         )
-    config = _complete(entry, finding)
+    config = _complete(entry.config)
+    finding.problems += _backend_problems(entry)
     finding.problems += _file_problems(entry)
     if config.input or config.output:
         try:
@@ -84,19 +94,47 @@ def _look(entry: ModelEntry) -> Finding:
     return finding
 
 
-def _complete(entry: ModelEntry, finding: Finding) -> ModelConfig:
+def _complete(config: ModelConfig) -> ModelConfig:
     """The config with what its backend adds to it at load, where that is known beforehand."""
-    config = entry.config
-    if config.backend not in backend_names():
-        try:
-            find_runtime(config.backend, entry.folder, Placing().backend_directory)
-        except FileNotFoundError as error:
-            finding.problems.append(
-                f"{entry.folder / 'config.pbtxt'}: unknown backend '{config.backend}'; {error}"
-            )
     if config.backend == "diffusion":
         return configs.from_dict(complete(configs.to_dict(config)))
     return config
+
+
+def _ensemble_problems(
+    entry: ModelEntry, entries: Mapping[str, ModelEntry], circles: Mapping[str, str]
+) -> Iterator[str]:
+    """What is wrong with an ensemble's steps, as far as the models' own files tell."""
+    file = entry.folder / "config.pbtxt"
+    if entry.name in circles:
+        yield f"{file}: {circles[entry.name]}"
+        return
+    models = []
+    for step in steps(entry.config):
+        needed = entries.get(step.model_name)
+        if needed is None:
+            names = ", ".join(entries)
+            yield f"{file}: no model '{step.model_name}' for a step; the repository has {names}"
+        elif step.model_version > 0 and step.model_version not in needed.versions:
+            where = f"'{step.model_name}' of a step"
+            yield f"{file}: version {step.model_version} of {where} is not one that is served"
+        elif needed.error is None:
+            models.append(_complete(needed.config))
+    if len(models) == len(steps(entry.config)) and all(one.input and one.output for one in models):
+        try:
+            check_steps(entry.config, models)
+        except InferenceError as error:
+            yield f"{file}: {error}"
+
+
+def _backend_problems(entry: ModelEntry) -> Iterator[str]:
+    config = entry.config
+    if config.backend in backend_names() or configs.is_ensemble(config):
+        return
+    try:
+        find_runtime(config.backend, entry.folder, Placing().backend_directory)
+    except FileNotFoundError as error:
+        yield f"{entry.folder / 'config.pbtxt'}: unknown backend '{config.backend}'; {error}"
 
 
 def _file_problems(entry: ModelEntry) -> Iterator[str]:

@@ -94,15 +94,7 @@ class Dependencies:
         """The ensembles that need themselves, by way of others or not, and what to say."""
         graph = {name: needs(versions.wanted) for name, versions in self._models.items()}
         graph.update({entry.name: needs(entry) for entry in entries})
-        found = {}
-        for start in graph:
-            last = _way_back(graph, start)
-            if last is not None:
-                found[start] = (
-                    f"circular dependency between ensembles: {start} -> ... -> {last} -> {start}. "
-                    "An ensemble's steps must not lead back to it."
-                )
-        return found
+        return find_circles(graph)
 
     def parts(self, entry: ModelEntry) -> list[Model]:
         """The models of an ensemble's steps, in their order, once they agree with it.
@@ -147,6 +139,19 @@ class Dependencies:
             f"{head} which has no loaded version. Model '{name}' loading failed with error: "
             f"{versions.reasons}"
         )
+
+
+def find_circles(graph: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Of models and what they need: those that need themselves, and what to say."""
+    found = {}
+    for start in graph:
+        last = _way_back(graph, start)
+        if last is not None:
+            found[start] = (
+                f"circular dependency between ensembles: {start} -> ... -> {last} -> {start}. "
+                "An ensemble's steps must not lead back to it."
+            )
+    return found
 
 
 def _way_back(graph: Mapping[str, Sequence[str]], start: str) -> str | None:

@@ -26,6 +26,43 @@ def write(repository: Path, name: str, config: str | None, code: str | None = CO
         (folder / "model.py").write_text(code)
 
 
+CHAIN = """
+platform: "ensemble"
+max_batch_size: 8
+input [ { name: "in" data_type: TYPE_FP32 dims: [ 4, -1 ] } ]
+output [ { name: "out" data_type: TYPE_STRING dims: [ 1 ] } ]
+ensemble_scheduling { step [ { model_name: "m" model_version: 1
+  input_map { key: "a" value: "in" } output_map { key: "b" value: "out" } } ] }
+"""
+
+
+def test_an_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "m", CONFIG)
+    write(tmp_path, "e", CHAIN, None)
+    assert main(["check", str(tmp_path)]) == 0
+    assert "e (ensemble, versions 1): ok\n  send  in: FP32 [any, 4, any]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("FP32", "INT8", "inconsistent data type: TYPE_INT8 is inferred from model e while"),
+        ('"m"', '"x"', "e/config.pbtxt: no model 'x' for a step; the repository has e, m"),
+        ("version: 1", "version: 3", "version 3 of 'm' of a step is not one that is served"),
+        ('"m"', '"e"', "circular dependency between ensembles: e -> ... -> e -> e"),
+        ('"in" }', '"on" }', "ensemble input 'in' for ensemble e' is not used"),
+        ("size: 8", "size: 9", "ensemble e allows maximum batch size 9, but it contains model m"),
+    ],
+)
+def test_problems_of_an_ensemble(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, expected: str
+) -> None:
+    write(tmp_path, "m", CONFIG)
+    write(tmp_path, "e", CHAIN.replace(old, new), None)
+    assert main(["check", str(tmp_path)]) == 1
+    assert expected in capsys.readouterr().out
+
+
 def test_a_good_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "m", CONFIG)
     assert main(["check", str(tmp_path)]) == 0
