@@ -12,8 +12,8 @@ from nerite.backends.base import backend_names, find_runtime
 from nerite.backends.diffusion import complete
 from nerite.contract import Contract, TensorSpec
 from nerite.core.errors import InferenceError
-from nerite.dependencies import find_circles, needs
 from nerite.diffusion import find_model_folder
+from nerite.lifecycle import find_circles, needs
 from nerite.placing import Placing
 from nerite.repository import config as configs
 from nerite.repository import rules
@@ -105,6 +105,8 @@ def _ensemble_problems(
     entry: ModelEntry, entries: Mapping[str, ModelEntry], circles: Mapping[str, str]
 ) -> Iterator[str]:
     """What is wrong with an ensemble's steps, as far as the models' own files tell."""
+    if not steps(entry.config):
+        return
     file = entry.folder / "config.pbtxt"
     if entry.name in circles:
         yield f"{file}: {circles[entry.name]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 from collections.abc import Mapping
@@ -17,14 +16,14 @@ from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, Recording
-from nerite.dependencies import Dependencies, in_order, needs, with_needs
+from nerite.lifecycle import Lifecycle, needs, with_needs
 from nerite.model import Model, not_ready
 from nerite.placing import Placing
 from nerite.repository.override import override
 from nerite.repository.repository import ModelEntry, Repository
 from nerite.telemetry import Log
 from nerite.tracing.tracer import Tracer
-from nerite.versions import UNLOADED, ModelState, Versions
+from nerite.versions import UNLOADED, ModelState
 from nerite.waits import endless
 
 log = logging.getLogger(__name__)
@@ -91,8 +90,8 @@ class Server:
         self._cache = cache
         self.custom_metrics = CustomMetrics()
         self._loading = asyncio.Semaphore(self.policy.load_count)
-        self._models: dict[str, Versions] = {}
-        self._dependencies = Dependencies(self._models)
+        self._lifecycle = Lifecycle(self._load_model)
+        self._models = self._lifecycle.models
         self._started = False
         self._exiting = False
         self._polling: asyncio.Task[None] | None = None
@@ -114,8 +113,8 @@ class Server:
         if self.policy.mode is ControlMode.EXPLICIT and self.policy.startup != ("*",):
             entries = self._startup(known)
         for entry in entries:
-            self._versions(entry.name).explicit = True
-        await self._load_all(with_needs(entries, known))
+            self._lifecycle.versions(entry.name).explicit = True
+        await self._lifecycle.load(with_needs(entries, known))
         if self.policy.mode is ControlMode.POLL and self.policy.poll_seconds > 0:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
         self._started = True
@@ -128,34 +127,6 @@ class Server:
             raise InferenceError(Status.NOT_FOUND, text)
         return [known[name] for name in self.policy.startup]
 
-    async def _load_all(self, entries: list[ModelEntry]) -> dict[str, InferenceError]:
-        """Load what has changed, and again the ensembles that need it; the errors by name.
-
-        Nothing is raised: the states tell as well.
-        """
-        news = [entry for entry in entries if not self._versions(entry.name).holds(entry)]
-        names = {entry.name for entry in news}
-        again = [entry for entry in self._dependencies.dependents(names) if entry.name not in names]
-        circles = self._dependencies.circles([*news, *again])
-
-        async def load(entry: ModelEntry) -> None:
-            versions = self._versions(entry.name)
-            try:
-                if entry.name in circles:
-                    raise invalid(circles[entry.name])
-                if entry.error is None:
-                    self._dependencies.parts(entry)
-            except InferenceError as error:
-                await versions.refuse(entry, error, error.message)
-            await versions.load(entry, again=entry.name not in names)
-
-        return await in_order([*news, *again], circles, load)
-
-    def _versions(self, name: str) -> Versions:
-        if name not in self._models:
-            self._models[name] = Versions(name, self._load_model)
-        return self._models[name]
-
     async def _load_model(self, entry: ModelEntry, version: int) -> Model:
         async with self._loading:
             for left in range(self.policy.retries, -1, -1):
@@ -164,7 +135,7 @@ class Server:
                         entry,
                         version,
                         self,
-                        parts=self._dependencies.parts(entry),
+                        parts=self._lifecycle.parts(entry),
                         placing=self.policy.placing,
                         recording=self.policy.recording,
                         cache=self._cache,
@@ -190,18 +161,7 @@ class Server:
         """
         if self.policy.mode is not ControlMode.POLL:
             raise InferenceError(Status.UNAVAILABLE, "polling is disabled")
-        await self._follow(await asyncio.to_thread(self.repository.scan))
-
-    async def _follow(self, entries: list[ModelEntry]) -> None:
-        present = {entry.name for entry in entries}
-        gone = [one for name, one in self._models.items() if name not in present and one.wanted]
-        changed = [entry for entry in entries if self._is_news(entry)]
-        await asyncio.gather(*(self._unload(one.name) for one in gone))
-        await self._load_all(changed)
-
-    def _is_news(self, entry: ModelEntry) -> bool:
-        versions = self._models.get(entry.name)
-        return versions is None or versions.seen != entry.fingerprint
+        await self._lifecycle.follow(await asyncio.to_thread(self.repository.scan))
 
     async def load(
         self,
@@ -231,8 +191,8 @@ class Server:
             entry = found
         needed: dict[str, ModelEntry] = {}
         await asyncio.to_thread(self._find_needs, entry, needed)
-        self._versions(name).explicit = True
-        errors = await self._load_all(with_needs([entry], needed))
+        self._lifecycle.versions(name).explicit = True
+        errors = await self._lifecycle.load(with_needs([entry], needed))
         if name in errors:
             raise errors[name]
 
@@ -250,21 +210,7 @@ class Server:
         dependents: also what was loaded only because this ensemble needed it.
         """
         self._check_control()
-        await self._unload(name, dependents=dependents)
-
-    async def _unload(self, name: str, *, dependents: bool = False) -> None:
-        if name not in self._models:
-            return
-        needed = needs(self._models[name].wanted)
-        await self._models[name].unload()
-        for entry in self._dependencies.dependents([name]):
-            try:
-                self._dependencies.parts(entry)
-            except InferenceError as error:
-                with contextlib.suppress(InferenceError):
-                    await self._models[entry.name].refuse(entry, error, UNLOADED)
-        for spare in self._dependencies.spare(needed) if dependents else ():
-            await self._unload(spare, dependents=True)
+        await self._lifecycle.unload(name, dependents=dependents)
 
     def _check_control(self) -> None:
         if self.policy.mode is not ControlMode.EXPLICIT:

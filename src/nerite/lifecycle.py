@@ -1,18 +1,19 @@
-"""Dependencies: which models an ensemble needs, and so what is loaded after what.
+"""Lifecycle: the models by name, loaded and unloaded in the order that ensembles need.
 
-What a model.py asks of other models (BLS) is not known at load, and is none.
+What a model.py asks of other models (BLS) is not known at load, and orders nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from nerite.core.errors import InferenceError, invalid
 from nerite.model import Model
 from nerite.repository.ensemble import check_steps, steps
 from nerite.repository.repository import ModelEntry
-from nerite.versions import Versions
+from nerite.versions import UNLOADED, LoadModel, Versions
 
 Load = Callable[[ModelEntry], Awaitable[None]]
 
@@ -61,38 +62,94 @@ async def in_order(
     return errors
 
 
-class Dependencies:
-    """Reads a server's models, changes nothing. Belongs to the server's loop."""
+class Lifecycle:
+    """Belongs to the server's loop."""
 
-    def __init__(self, models: Mapping[str, Versions]) -> None:
-        self._models = models
+    def __init__(self, load_model: LoadModel) -> None:
+        self.models: dict[str, Versions] = {}
+        self._load_model = load_model
 
-    def dependents(self, names: Iterable[str]) -> list[ModelEntry]:
+    def versions(self, name: str) -> Versions:
+        if name not in self.models:
+            self.models[name] = Versions(name, self._load_model)
+        return self.models[name]
+
+    async def load(self, entries: Iterable[ModelEntry]) -> dict[str, InferenceError]:
+        """Load what has changed, and again the ensembles that need it; the errors by name.
+
+        Nothing is raised: the states tell as well.
+        """
+        news = [entry for entry in entries if not self.versions(entry.name).holds(entry)]
+        names = {entry.name for entry in news}
+        again = [entry for entry in self._dependents(names) if entry.name not in names]
+        circles = self._circles([*news, *again])
+
+        async def load(entry: ModelEntry) -> None:
+            versions = self.versions(entry.name)
+            try:
+                if entry.name in circles:
+                    raise invalid(circles[entry.name])
+                if entry.error is None:
+                    self.parts(entry)
+            except InferenceError as error:
+                await versions.refuse(entry, error, error.message)
+            await versions.load(entry, again=entry.name not in names)
+
+        return await in_order([*news, *again], circles, load)
+
+    async def unload(self, name: str, *, dependents: bool = False) -> None:
+        """Unload a model, and with it the ensembles that need it.
+
+        dependents: also what was loaded only because this ensemble needed it.
+        """
+        if name not in self.models:
+            return
+        needed = needs(self.models[name].wanted)
+        await self.models[name].unload()
+        for entry in self._dependents([name]):
+            try:
+                self.parts(entry)
+            except InferenceError as error:
+                with contextlib.suppress(InferenceError):
+                    await self.models[entry.name].refuse(entry, error, UNLOADED)
+        for spare in self._spare(needed) if dependents else ():
+            await self.unload(spare, dependents=True)
+
+    async def follow(self, entries: Sequence[ModelEntry]) -> None:
+        """Load what is new or has changed since it was tried last, unload what is gone."""
+        present = {entry.name for entry in entries}
+        gone = [one for name, one in self.models.items() if name not in present and one.wanted]
+        changed = [one for one in entries if self.versions(one.name).seen != one.fingerprint]
+        for one in gone:
+            await self.unload(one.name)
+        await self.load(changed)
+
+    def _dependents(self, names: Iterable[str]) -> list[ModelEntry]:
         """The ensembles that need one of the models, and those that need such an ensemble."""
         found: dict[str, ModelEntry] = {}
         reached = list(names)
         while reached:
             name = reached.pop(0)
-            for versions in self._models.values():
+            for versions in self.models.values():
                 entry = versions.wanted
                 if entry is not None and entry.name not in found and name in needs(entry):
                     found[entry.name] = entry
                     reached.append(entry.name)
         return list(found.values())
 
-    def spare(self, names: Iterable[str]) -> list[str]:
+    def _spare(self, names: Iterable[str]) -> list[str]:
         """Those of the models that nobody asked for, and that no ensemble needs any more."""
         return [
             name
             for name in names
-            if name in self._models
-            and not self._models[name].explicit
-            and not self.dependents([name])
+            if name in self.models
+            and not self.models[name].explicit
+            and not self._dependents([name])
         ]
 
-    def circles(self, entries: Iterable[ModelEntry]) -> dict[str, str]:
+    def _circles(self, entries: Iterable[ModelEntry]) -> dict[str, str]:
         """The ensembles that need themselves, by way of others or not, and what to say."""
-        graph = {name: needs(versions.wanted) for name, versions in self._models.items()}
+        graph = {name: needs(versions.wanted) for name, versions in self.models.items()}
         graph.update({entry.name: needs(entry) for entry in entries})
         return find_circles(graph)
 
@@ -118,12 +175,12 @@ class Dependencies:
         return models
 
     def _is_there(self, name: str) -> bool:
-        versions = self._models.get(name)
+        versions = self.models.get(name)
         return versions is not None and versions.wanted is not None and 0 not in versions.states
 
     def _part(self, ensemble: str, name: str, version: int) -> Model:
         """version: -1 or, as where none is given, 0 for the newest."""
-        versions = self._models[name]
+        versions = self.models[name]
         model = versions.find(version if version > 0 else None)
         if model is not None:
             return model
