@@ -125,6 +125,18 @@ class Model:
         return self._pool.ready and all(part.ready for part in self._parts)
 
     @property
+    def checks_ready(self) -> bool:
+        """Whether its code has something to say of its readiness."""
+        return any(instance.checks_ready for instance in self.instances)
+
+    async def check_ready(self) -> bool:
+        """Whether it is ready, and says so itself too if it can."""
+        if not self.checks_ready:
+            return self.ready
+        said = await asyncio.gather(*(instance.check_ready() for instance in self.instances))
+        return self.ready and all(said)
+
+    @property
     def memory_bytes(self) -> int:
         """What the processes of its instances hold; 0 where that is not known."""
         return self._pool.memory_bytes

@@ -44,6 +44,7 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
     if runtime is not None:
         config["runtime"] = runtime.name
     instances: list[Instance] = []
+    passive: list[Instance] = []
     needs: list[Need] = []
     for group in config["instance_group"]:
         for index, device in enumerate(devices(entry.name, group, strict_gpu=placing.strict_gpu)):
@@ -57,11 +58,15 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
                 config=config,
                 runtime=runtime,
             )
-            instances.append(ProcessInstance(backend, spec, home))
-            needs.append(_need(group, device))
+            instance = ProcessInstance(backend, spec, home)
+            if group.get("passive"):
+                passive.append(instance)
+            else:
+                instances.append(instance)
+                needs.append(_need(group, device))
     if placing.limiter is not None:
-        return placing.limiter.pool(instances, needs)
-    return Pool(instances)
+        return placing.limiter.pool(instances, needs, passive)
+    return Pool(instances, passive)
 
 
 def _need(group: Mapping[str, Any], device: Device) -> Need:

@@ -295,6 +295,10 @@ class Server:
         model = versions.find(number)
         return model is not None and model.ready
 
+    async def check_ready(self, name: str, version: str = "") -> bool:
+        """The same, where a model is asked itself if it has something to say."""
+        return self.model_ready(name, version) and await self.find(name, version).check_ready()
+
     def _known(self) -> str:
         names = ", ".join(f"'{name}'" for name in sorted(self._models))
         return f". The server has {names}." if names else ". The server has no models."

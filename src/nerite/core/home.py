@@ -36,6 +36,10 @@ class Home(Protocol):
 
     def model_ready(self, name: str, version: str = "") -> bool: ...
 
+    async def check_ready(self, name: str, version: str = "") -> bool:
+        """The same, where a model is asked itself if it has something to say."""
+        ...
+
     async def load(
         self,
         name: str,
@@ -47,7 +51,7 @@ class Home(Protocol):
         """trusted: `files` may be code, whatever the server allows its clients."""
         ...
 
-    async def unload(self, name: str) -> None: ...
+    async def unload(self, name: str, *, dependents: bool = False) -> None: ...
 
 
 class Outside(Protocol):

@@ -86,7 +86,7 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def ModelReady(self, request: Any, context: Context) -> Any:
         async with _answering(context):
-            ready = self._server.model_ready(request.name, request.version)
+            ready = await self._server.check_ready(request.name, request.version)
             return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -39,6 +40,7 @@ class V2Http:
         self._input_limit = intake.limit
         self._forward = intake.forward
         self._server = server
+        self._asking: set[asyncio.Task[None]] = set()
         self._version = version
         self._regions = regions
         self._templates = Templates(regions)
@@ -140,10 +142,19 @@ class V2Http:
 
     def _model_ready(self, name: str, version: str, exchange: Exchange) -> None:
         ready = self._server.model_ready(name, version)
-        if ready:
-            exchange.respond(200)
-        else:
-            answer_json(exchange, {"error": "Model version not ready"}, 400)
+        if not ready or not self._server.find(name, version).checks_ready:
+            _say_ready(exchange, ready)
+            return
+        task = asyncio.get_running_loop().create_task(self._ask_ready(name, version, exchange))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask_ready(self, name: str, version: str, exchange: Exchange) -> None:
+        """The model's own code has a say in it."""
+        try:
+            _say_ready(exchange, await self._server.check_ready(name, version))
+        except InferenceError as error:
+            answer_error(exchange, error)
 
     def _infer(self, name: str, version: str, exchange: Exchange) -> None:
         if "content-encoding" in exchange.head.headers:
@@ -185,6 +196,13 @@ class V2Http:
             respond(exchange, headers, parts)
         else:
             exchange.respond(200, headers, parts)
+
+
+def _say_ready(exchange: Exchange, ready: bool) -> None:
+    if ready:
+        exchange.respond(200)
+    else:
+        answer_json(exchange, {"error": "Model version not ready"}, 400)
 
 
 def _check_size(exchange: Exchange, limit: int) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nerite.backends.base import Config
 from nerite.core.call import Call
-from nerite.core.errors import InferenceError
+from nerite.core.errors import InferenceError, Status
 
 
 class Executions(Protocol):
@@ -26,14 +26,16 @@ class Instance(Executions, Protocol):
     """One loaded copy of a model. Belongs to the server's loop.
 
     ready: it is loaded and takes calls. broken: why it is not, once it is known not to come back
-    soon. in_flight: executions it has taken; capacity: how many it takes at most. memory_bytes:
-    what its own process holds, 0 where that is not known.
+    soon. checks_ready: its model has a say in whether it is ready. in_flight: executions it has
+    taken; capacity: how many it takes at most. memory_bytes: what its own process holds, 0 where
+    that is not known.
     """
 
     ready: bool
     broken: InferenceError | None
     in_flight: int
     capacity: int
+    checks_ready: bool
 
     @property
     def waiting(self) -> Collection[Call]:
@@ -54,39 +56,50 @@ class Instance(Executions, Protocol):
         """
         ...
 
+    async def check_ready(self) -> bool:
+        """What its model says; False when that takes too long, or raises."""
+        ...
+
     async def close(self) -> None: ...
 
 
 class Pool:
-    """The instances of one model. changed: to be called when one of them comes or goes."""
+    """The instances of one model.
 
-    def __init__(self, instances: Sequence[Instance]) -> None:
+    changed: to be called when one of them comes or goes. passive: further ones, which are loaded
+    and never take a call.
+    """
+
+    def __init__(self, instances: Sequence[Instance], passive: Sequence[Instance] = ()) -> None:
         self.instances = instances
         self.changed: Callable[[], None] = lambda: None
+        self._all = [*instances, *passive]
 
     @property
     def ready(self) -> bool:
-        return all(instance.ready for instance in self.instances)
+        return all(instance.ready for instance in self._all)
 
     @property
     def broken(self) -> InferenceError | None:
         """Why no call can be executed any time soon; None while there is hope."""
+        if not self.instances:
+            return InferenceError(Status.UNAVAILABLE, "all instances of the model are passive")
         errors = [instance.broken for instance in self.instances]
         return errors[0] if None not in errors else None
 
     @property
     def memory_bytes(self) -> int:
         """What the processes of its instances hold; 0 where that is not known."""
-        return sum(instance.memory_bytes for instance in self.instances)
+        return sum(instance.memory_bytes for instance in self._all)
 
     async def start(self) -> list[Config]:
         """Load all; their completed configs. Raises InferenceError when one does not load."""
         return await asyncio.gather(
-            *(instance.start(lambda: self.changed()) for instance in self.instances)
+            *(instance.start(lambda: self.changed()) for instance in self._all)
         )
 
     async def close(self) -> None:
-        await asyncio.gather(*(instance.close() for instance in self.instances))
+        await asyncio.gather(*(instance.close() for instance in self._all))
 
     def each(self) -> list[Pool]:
         """A pool of its own for every instance."""

@@ -49,11 +49,11 @@ class Orders:
         await self._home.load(name, config or None, contents or None, trusted=True)
 
     async def _unload_model(self, name: str, dependents: bool) -> None:
-        await self._home.unload(name)
+        await self._home.unload(name, dependents=dependents)
 
-    def _is_model_ready(self, name: str, version: str) -> bool:
+    async def _is_model_ready(self, name: str, version: str) -> bool:
         try:
-            return self._home.model_ready(name, version)
+            return await self._home.check_ready(name, version)
         except InferenceError:
             return False
 

@@ -31,6 +31,7 @@ _LAST_LINES = 20  # of a worker's output, kept for the error that tells of its d
 _LEVELS = {"VERBOSE": logging.DEBUG, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 _BACKOFF = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds before each restart in a row
 _LAST_WORDS_SECONDS = 1.0
+_READY_SECONDS = 5.0  # what Triton gives a model's is_ready
 _EXIT_SECONDS = 10.0  # a worker gets to finalize its model before it is killed
 
 # A model that answers faster than a message travels is handed several executions at once, as many
@@ -48,6 +49,8 @@ class ProcessInstance:
         self.broken: InferenceError | None = None
         self.in_flight = 0
         self.capacity = 1
+        self.checks_ready = False
+        self._checking: asyncio.Future[bool] | None = None
         self._backend = backend
         self._spec = spec
         self._home = home
@@ -179,6 +182,8 @@ class ProcessInstance:
                 self._question(entry)
         elif message.kind == wire.ORDER:
             self._asked.order(**message.fields)
+        elif message.kind == wire.READY:
+            self._checked(message.fields)
         elif message.kind == wire.CANCEL:
             self._asked.cancel(message.fields["number"])
         elif self._loaded is not None and not self._loaded.done():
@@ -186,7 +191,28 @@ class ProcessInstance:
                 status, text = message.fields["error"]
                 self._loaded.set_exception(InferenceError(Status[status], text))
             else:
+                self.checks_ready = message.fields["checks_ready"]
                 self._loaded.set_result(message.fields["config"])
+
+    async def check_ready(self) -> bool:
+        """Whoever asks while the model is thinking gets the same answer."""
+        if not self.checks_ready or self._link is None:
+            return self.ready
+        if self._checking is None:
+            self._checking = self._loop.create_future()
+            self._link.send(wire.encode(wire.READY, {}))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._checking), _READY_SECONDS)
+        except TimeoutError:
+            log.warning("'%s' does not say whether it is ready", self._spec.instance)
+            return False
+
+    def _checked(self, fields: dict[str, Any]) -> None:
+        if "error" in fields:
+            log.error("is_ready of '%s': %s", self._spec.instance, fields["error"])
+        if self._checking is not None:
+            self._checking.set_result(fields.get("ready", False))
+            self._checking = None
 
     def _done(self, entry: wire.Entry) -> None:
         self.in_flight -= 1
@@ -260,6 +286,7 @@ class ProcessInstance:
         # Its last words come through another pipe, and belong into the error.
         await asyncio.wait((reading,), timeout=_LAST_WORDS_SECONDS)
         self._asked.close()
+        self._checked({})
         self.in_flight = 0
         self._entries = []
         batches, self._batches, self._executed = self._batches, {}, {}
@@ -275,7 +302,9 @@ class ProcessInstance:
     def _gone(self, what: str) -> InferenceError:
         tail = "".join(f"\n  {line}" for line in self._lines)
         said = f". Its last lines:{tail}" if tail else ""
-        text = f"the worker process of model instance '{self._spec.instance}' {what}{said}"
+        # The first sentence is Triton's.
+        name = self._spec.instance
+        text = f"Stub process '{name}' is not healthy. Its worker process {what}{said}"
         return InferenceError(Status.UNAVAILABLE, text)
 
     async def _read_output(self, process: asyncio.subprocess.Process) -> None:

@@ -72,12 +72,17 @@ class RateLimiter:
         self._pools: list[LimitedPool] = []
         self._waiting: dict[LimitedPool, _Member] = {}
 
-    def pool(self, instances: Sequence[Instance], needs: Sequence[Need]) -> LimitedPool:
+    def pool(
+        self,
+        instances: Sequence[Instance],
+        needs: Sequence[Need],
+        passive: Sequence[Instance] = (),
+    ) -> LimitedPool:
         """The pool of a model. Raises InferenceError where an instance could never execute."""
         members = [
             _Member(instance, need, self) for instance, need in zip(instances, needs, strict=True)
         ]
-        pool = LimitedPool(members, self)
+        pool = LimitedPool(members, self, passive)
         self._pools.append(pool)
         try:
             self._check()
@@ -176,8 +181,13 @@ class RateLimiter:
 class LimitedPool(Pool):
     """The instances of one model, under a rate limiter."""
 
-    def __init__(self, members: Sequence[_Member], limiter: RateLimiter) -> None:
-        super().__init__([member.instance for member in members])
+    def __init__(
+        self,
+        members: Sequence[_Member],
+        limiter: RateLimiter,
+        passive: Sequence[Instance] = (),
+    ) -> None:
+        super().__init__([member.instance for member in members], passive)
         self.members = members
         self._limiter = limiter
 

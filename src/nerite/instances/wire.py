@@ -24,7 +24,7 @@ from nerite.core.layout import Buffer, Layout, Packed, aligned
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
 
-LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS, QUESTIONS, ORDER, REPLY = range(1, 10)
+LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS, QUESTIONS, ORDER, REPLY, READY = range(1, 11)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
 # ANSWERS: the call ends; the entry tells that a batch is done, and answers nothing; the call is to
 # be executed once more. QUESTIONS: more than one answer is welcome.

@@ -16,7 +16,7 @@ import traceback
 import weakref
 from collections import deque
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 from nerite.backends.base import Backend, ModelSpec, open_backend
 from nerite.core.call import RESCHEDULED, Answer, Call
@@ -123,6 +123,7 @@ class Worker:
         # Nobody wants what we still do when the front process is gone.
         self._inbox = Inbox(sock, self._aside, partial(os._exit, 0))
         self._questions = Questions(self._heads, self._outbox.post, self._inbox.lend)
+        self._check: Callable[[], bool] | None = None
 
     def run(self) -> int:
         backend = self._load(self._inbox.next().fields)
@@ -154,8 +155,18 @@ class Worker:
             return None
         policy = config.get("model_transaction_policy", {})
         self._questions.decoupled = bool(policy.get("decoupled"))
-        self._loaded({"config": config})
+        self._check = getattr(backend, "check_ready", None)
+        self._loaded({"config": config, "checks_ready": self._check is not None})
         return backend
+
+    def _check_ready(self) -> None:
+        """In a thread of its own, for the model may be busy, and take its time."""
+        assert self._check is not None
+        try:
+            said: dict[str, Any] = {"ready": self._check()}
+        except Exception as error:
+            said = {"error": f"{type(error).__name__}: {error}"}
+        self._outbox.post(wire.encode(wire.READY, said))
 
     def _loaded(self, fields: dict[str, Any]) -> None:
         self._outbox.post(wire.encode(wire.LOADED, fields))
@@ -225,6 +236,8 @@ class Worker:
             self._questions.answered(message.entries)
         elif message.kind == wire.REPLY:
             self._questions.replied(message.fields)
+        elif message.kind == wire.READY:
+            threading.Thread(target=self._check_ready, daemon=True).start()
         else:
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -45,6 +46,12 @@ _PLATFORM = {
 }
 _BACKEND_BY_PLATFORM = {**{name: key for key, name in _PLATFORM.items()}, "torch_aoti": "pytorch"}
 _TWO_ON_CPU = ("onnxruntime",)  # instances of a group that says no count, as Triton has it
+# How protobuf's parser says it in Python, and how it does in Triton.
+_PARSER_WORDS = (
+    (r".*Couldn't parse integer: (.*)", r"Expected integer, got: \1"),
+    (r".*Value out of range: (-.*)", r"Expected integer, got: \1, which is out of range"),
+    (r".*Value out of range: (.*)", r"Integer out of range (\1)"),
+)
 _SEQUENCE_IDLE_US = 1_000_000
 
 
@@ -65,6 +72,8 @@ def _describe(path: Path, text: str, error: text_format.ParseError) -> str:
     what = str(error)
     prefix = f"{line}:{column} : " if column is not None else f"{line} : "
     what = what.removeprefix(prefix)
+    for pattern, words in _PARSER_WORDS:
+        what = re.sub(pattern, words, what)
     where = f"{path}:{line}:{column}" if line else str(path)
     if line is None or column is None:
         return f"{where}: {what}"

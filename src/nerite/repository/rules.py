@@ -65,9 +65,12 @@ def _response_cache(config: ModelConfig) -> Iterator[str]:
 
 
 def _tensors(config: ModelConfig) -> Iterator[str]:
+    if not config.input and not config.output:
+        raise invalid(
+            f"must specify at least one input or output for model '{config.name}': in its "
+            "config.pbtxt, or in the auto_complete_config of its model.py"
+        )
     for kind, tensors in (("input", config.input), ("output", config.output)):
-        if not tensors:
-            raise invalid(f"must specify at least one {kind} for model '{config.name}'")
         names = set()
         for tensor in tensors:
             yield from _tensor(config, f"model {kind} ", tensor)

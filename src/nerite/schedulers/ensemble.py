@@ -46,6 +46,11 @@ class EnsembleScheduler:
         self._gates = [Gate(graph.max_inflight) for _ in graph.steps]
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._closed = False
+        if graph.max_inflight:
+            log.info(
+                "Ensemble model '%s' configured with max_inflight_requests: %d",
+                *(graph.name, graph.max_inflight),
+            )
 
     def submit(self, call: Call) -> None:
         request = call.request

@@ -246,7 +246,7 @@ class Server:
 
 
 async def _model_ready(core: Core, name: str, version: str) -> bool:
-    return core.model_ready(name, version)
+    return await core.check_ready(name, version)
 
 
 class _Metrics:

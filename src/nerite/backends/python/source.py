@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from nerite.backends.base import ModelSpec
+from nerite.backends.python import c_python_backend_utils
 from nerite.backends.python import triton_python_backend_utils as pb_utils
 from nerite.core.errors import InferenceError, Status
 
@@ -20,6 +21,7 @@ def model_class(spec: ModelSpec) -> Any:
     Raises InferenceError, which names the file and what is wrong in it.
     """
     sys.modules["triton_python_backend_utils"] = pb_utils
+    sys.modules["c_python_backend_utils"] = c_python_backend_utils
     if spec.runtime is not None:
         sys.path.insert(0, str(spec.runtime.parent))
         return _class_in(spec.runtime, spec.runtime.stem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, Callable
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.python.coroutines import Coroutines
@@ -35,6 +35,7 @@ class PythonBackend:
         self._name = ""
         self._received = Received((), False)
         self._coroutines = Coroutines()
+        self.check_ready: Callable[[], bool] | None = None  # the user's, if there is one
 
     def load(self, spec: ModelSpec) -> Config:
         """Raises InferenceError, which names the file or says what the user's code has raised."""
@@ -52,6 +53,8 @@ class PythonBackend:
                 self._model.initialize(_arguments(spec, config))
         except Exception as error:
             raise _failed_to_load(error) from error
+        if hasattr(self._model, "is_ready"):
+            self.check_ready = self._ask_ready
         settle(spec, serving=True)
         return config
 
@@ -136,15 +139,12 @@ class PythonBackend:
                     f"found type '{type(response)}'."
                 )
 
-    def ready(self) -> bool:
-        """What the model's own `is_ready` says; True where it has none.
+    def _ask_ready(self) -> bool:
+        """What the model's own `is_ready` says.
 
         Raises what that raises, and TritonModelException when it returns no bool.
         """
-        check = getattr(self._model, "is_ready", None)
-        if check is None:
-            return True
-        answer = check()
+        answer = self._model.is_ready()
         if hasattr(answer, "__await__"):
             answer = self._coroutines.run(answer)
         if not isinstance(answer, bool):
