@@ -37,6 +37,7 @@ from nerite.frontends.v2_response import OutputForm, Wish
 from nerite.model import Model
 
 _KEPT = 1024
+_FIRST = b'{"id":"'  # how a document begins that begins with an id
 _KEPT_SIZE = 1 << 13  # bytes of a document above which it is not kept
 
 
@@ -59,14 +60,20 @@ class Templates:
         header_length: the value of Inference-Header-Content-Length, None when absent.
         Raises InferenceError.
         """
+        data = memoryview(b"")
         if header_length is None:
             document = json_document(body)
+            name = string(document, "id") if "id" in document else ""
+            document.pop("id", None)
             values = _take_values(document)
             template = self._find(model, version, orjson.dumps(document), False)
-            return template.request(memoryview(b""), values, self._regions), template.form
-        view = memoryview(body)
-        template = self._find(model, version, bytes(view[:header_length]), True)
-        return template.request(view[header_length:], template.values, self._regions), template.form
+        else:
+            view = memoryview(body)
+            text, name = _take_name(bytes(view[:header_length]))
+            template = self._find(model, version, text, True)
+            data, values = view[header_length:], template.values
+        request = template.request(data, values, self._regions)
+        return request._replace(id=name) if name else request, template.form
 
     def _find(self, model: str, version: str, text: bytes, has_binary: bool) -> _Template:
         key = (model, version, text, has_binary)
@@ -81,6 +88,17 @@ class Templates:
                     self._kept.clear()
                 self._kept[key] = kept
         return kept
+
+
+def _take_name(text: bytes) -> tuple[bytes, str]:
+    """A document without the request's id, and the id, where it is first, as Triton's clients put
+    it; else it stays."""
+    if text.startswith(_FIRST):
+        end = text.find(b'"', len(_FIRST))
+        name = text[len(_FIRST) : end]
+        if end > 0 and text[end + 1 : end + 2] == b"," and b"\\" not in name and name.isascii():
+            return b"{" + text[end + 2 :], name.decode()
+    return text, ""
 
 
 def _take_values(document: Mapping[str, Any]) -> list[Any]:

@@ -20,6 +20,7 @@ from nerite.model import Model
 
 _NOT_IN_JSON = ("FP16", "BF16")
 _KEPT = 64
+_NO_OUTPUTS = b',"outputs":[]}'
 
 
 class Wish(NamedTuple):
@@ -36,10 +37,19 @@ class Skeleton(NamedTuple):
     """An answer's document without the data of `outputs`, which go between its texts.
 
     No outputs: all are binary, and follow the document. No texts: the answer is none of these.
+    start: where in the first text a request's id belongs.
     """
 
     texts: tuple[bytes, ...] = ()
     outputs: tuple[str, ...] = ()
+    start: int = 0
+
+    def first(self, name: str) -> bytes:
+        """The first text, with the request's id if it has one."""
+        text = self.texts[0]
+        if not name:
+            return text
+        return b"".join((text[: self.start], b',"id":', orjson.dumps(name), text[self.start :]))
 
 
 class OutputForm:
@@ -78,13 +88,15 @@ class OutputForm:
         whole = layout.tight and layout.size and names == list(layout.cuts)
         if not self.plain or len(binary) != 1 or (True in binary and not whole):
             return Skeleton()
+        request = request._replace(id="")
+        start = len(_document(request, version, {}, [])) - len(_NO_OUTPUTS)
         if True in binary:
             entries = [_binary(_entry(one.name, one.datatype, one.shape), one.size) for one in cuts]
-            return Skeleton((_document(request, version, {}, entries),))
+            return Skeleton((_document(request, version, {}, entries),), (), start)
         entries = [_entry(one.name, one.datatype, one.shape) | {"data": []} for one in cuts]
         text = _document(request, version, {}, entries)
         *before, last = text.split(b'"data":[]')
-        return Skeleton((*(one + b'"data":' for one in before), last), tuple(names))
+        return Skeleton((*(one + b'"data":' for one in before), last), tuple(names), start)
 
     def places(self, regions: Regions) -> dict[str, Place]:
         """Where in shared memory outputs go. Raises InferenceError before the model is asked."""
@@ -112,13 +124,14 @@ def encode(request: Request, response: Response, target: Target) -> tuple[list[B
     """
     form, outputs = target.form, response.outputs
     version = str(target.model.version)
-    if type(outputs) is Packed and not request.id and not response.parameters:
-        texts, between = form.skeleton(request, version, outputs.layout)
-        if texts and not between:
-            return [texts[0], outputs.data], len(texts[0])
-        if texts:
-            parts: list[Body] = [texts[0]]
-            for name, text in zip(between, texts[1:], strict=True):
+    if type(outputs) is Packed and not response.parameters:
+        skeleton = form.skeleton(request, version, outputs.layout)
+        if skeleton.texts:
+            first = skeleton.first(request.id)
+            if not skeleton.outputs:
+                return [first, outputs.data], len(first)
+            parts: list[Body] = [first]
+            for name, text in zip(skeleton.outputs, skeleton.texts[1:], strict=True):
                 parts += (_data(outputs[name], name), text)
             return parts, None
     names = [name for name in request.outputs or outputs if name in outputs]

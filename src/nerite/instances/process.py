@@ -236,7 +236,7 @@ class ProcessInstance:
             self._asks = True
             self.capacity = 1  # what is handed ahead would wait for this one, and for what it asks
         _, parents = self._batches.get(entry.batch) or (None, self._executed.get(entry.batch, []))
-        question = self._heads.question(entry)
+        question = self._heads.request("", entry)
         many = bool(entry.flags & wire.MANY)
         self._asked.ask(entry.number, entry.batch, question, many, parents)
 

@@ -128,26 +128,25 @@ class Heads:
     def of_request(self, request: Request) -> tuple[bytes, list[Buffer]]:
         """A request's head and payload."""
         layout, payload = self._pack(request.inputs)
-        if request.id or request.parameters or request.trace:
-            return _dump(_request_fields(request, layout)), payload
-        key = (layout, *request[2:5], *request[6:-1])
-        head = self._written.get(key)
-        if head is None:
-            head = _dump(_request_fields(request, layout))
-            self._keep(self._written, key, head)
-        return head, payload
+        return self._request_head("", request, layout), payload
 
     def of_question(self, request: Request) -> tuple[bytes, list[Buffer]]:
         """The same of a question to another model, which the head names."""
         layout, payload = self._pack(request.inputs)
-        plain = not (request.id or request.parameters or request.trace)
-        key = (request.model, layout, *request[2:5], *request[6:-1])
-        head = self._written.get(key) if plain else None
-        if head is None:
-            head = _dump({"model": request.model, **_request_fields(request, layout)})
-            if plain:
-                self._keep(self._written, key, head)
-        return head, payload
+        return self._request_head(request.model, request, layout), payload
+
+    def _request_head(self, model: str, request: Request, layout: Layout) -> bytes:
+        if request.parameters or request.trace:
+            head = _dump(_request_fields(model, request, layout))
+        else:
+            key = (model, layout, request[2], *request[4:5], *request[6:-1])
+            found = self._written.get(key)
+            if found is None:
+                found = _dump(_request_fields(model, request, layout))
+                self._keep(self._written, key, found)
+            head = found
+        # Behind the JSON, which has no line's end in it: every request has another.
+        return head + b"\n" + request.id.encode() if request.id else head
 
     def of_answer(self, answer: Response | InferenceError) -> tuple[bytes, list[Buffer]]:
         """An answer's head and payload."""
@@ -186,28 +185,19 @@ class Heads:
         return layout, payload if layout.tight else layout.spread(payload)
 
     def request(self, model: str, entry: Entry) -> Request:
-        """The request an entry carries; its tensors are views."""
-        parsed = self._parsed.get(entry.head)
+        """The request an entry carries, a question with the model it names; tensors are views."""
+        head, _, name = entry.head.partition(b"\n")
+        parsed = self._parsed.get(head)
         if parsed is None:
-            fields = json.loads(entry.head)
-            layout = Layout(fields.pop("inputs"))
-            fields["outputs"] = tuple(fields["outputs"])
-            parsed = (layout, Request(model, {}, **fields)[2:])
-            self._keep(self._parsed, entry.head, parsed)
-        layout, rest = parsed
-        return Request(model, Packed(layout, entry.payload[0]), *rest)
-
-    def question(self, entry: Entry) -> Request:
-        """The question to another model that an entry carries; its tensors are views."""
-        parsed = self._parsed.get(entry.head)
-        if parsed is None:
-            fields = json.loads(entry.head)
+            fields = json.loads(head)
             layout = Layout(fields.pop("inputs"))
             fields["outputs"] = tuple(fields["outputs"])
             parsed = (layout, Request(inputs={}, **fields))
-            self._keep(self._parsed, entry.head, parsed)
-        layout, request = parsed
-        return request._replace(inputs=Packed(layout, entry.payload[0]))
+            self._keep(self._parsed, head, parsed)
+        layout, kept = parsed
+        return Request(
+            kept[0] or model, Packed(layout, entry.payload[0]), kept[2], name.decode(), *kept[4:]
+        )
 
     def answer(self, entry: Entry) -> Response | InferenceError:
         """The answer an entry carries; its tensors are views."""
@@ -234,9 +224,10 @@ def _dump(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _request_fields(request: Request, layout: Layout) -> dict[str, Any]:
+def _request_fields(model: str, request: Request, layout: Layout) -> dict[str, Any]:
     fields = request._asdict()
-    del fields["model"]
+    del fields["id"]
+    fields["model"] = model
     # A trace without a context is one all the same, of which a model's own questions are part.
     fields["trace"] = (
         None if request.trace is None else getattr(request.trace, "context", "") or "{}"
