@@ -52,6 +52,19 @@ def test_batched_cached_and_warm(start_server: Any) -> None:
         assert answer.as_numpy("EXECUTIONS").tolist() == [[3], [3]]
 
 
+def test_pipeline(start_server: Any) -> None:
+    server = start_server("--model-repository", str(EXAMPLES))
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        client.start_stream(lambda result, error: answers.put(error or result))
+        text = np.array([b"Snails are slow. They carry houses."], object)
+        client.async_stream_infer("pipeline", [tensor("TEXT", text)])
+        found = [answers.get(timeout=30) for _ in range(2)]
+        client.stop_stream()
+    loud = [(one.as_numpy("WORDS")[0], one.as_numpy("LOUD")[0]) for one in found]
+    assert loud == [(3, b"SNAILS ARE SLOW!"), (3, b"THEY CARRY HOUSES!")]
+
+
 def tensor(name: str, array: np.ndarray) -> triton.InferInput:
     asked = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     asked.set_data_from_numpy(array)
