@@ -8,6 +8,7 @@ from nerite.diffusion.denoise import denoise
 from nerite.diffusion.job import Job
 from nerite.diffusion.noise import TorchGenerator
 from nerite.diffusion.samplers import SLOTS, build_table
+from nerite.diffusion.space import NumpySpace
 
 OPTIONS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
@@ -24,7 +25,7 @@ def make_job(images, scale, *, scheduler="ddim", steps=4, index=0, seed=0):
         {"context": context},
         {"context": -1 - context} if params.guided else None,
         [TorchGenerator(seed + k) for k in range(images)],
-        index,
+        index=index,
     )
 
 
@@ -44,7 +45,7 @@ def test_guidance_is_packed_as_further_rows_of_the_same_forward():
     latents = [job.latents.copy() for job in jobs]
     expected = [job.table.timesteps[job.index] for job in jobs]
     forward = Forward()
-    denoise(jobs, forward)
+    denoise(jobs, forward, NumpySpace())
     ((sample, timesteps, conditioning),) = forward.calls
     assert conditioning["context"][:, 0, 0].tolist() == [1, 1, 2, 3, -2, -2, -4]
     np.testing.assert_array_equal(timesteps, np.array(expected)[[0, 0, 1, 2, 0, 0, 2]])
@@ -54,7 +55,7 @@ def test_guidance_is_packed_as_further_rows_of_the_same_forward():
 
 def test_unguided_jobs_bring_no_second_branch():
     forward = Forward()
-    denoise([make_job(3, 1.0), make_job(1, 0.0)], forward)
+    denoise([make_job(3, 1.0), make_job(1, 0.0)], forward, NumpySpace())
     assert len(forward.calls[0][0]) == 4
 
 
@@ -62,7 +63,7 @@ def test_unguided_jobs_bring_no_second_branch():
 def test_the_output_is_guided_and_applied_to_its_own_row(scale):
     job, other = make_job(1, scale, seed=4), make_job(1, 1.0, seed=5)
     before, after_other = job.latents.copy(), other.latents.copy()
-    denoise([other, job], Forward())
+    denoise([other, job], Forward(), NumpySpace())
     # Both branches see the same latents, so only their contexts, 4 and -5, are apart.
     output = before * 0.5 - 5 + scale * (4 + 5)
     matrix = job.table.matrices[0, 0]
@@ -76,13 +77,13 @@ def test_the_networks_input_is_scaled_as_the_sampler_says():
     job, forward = make_job(1, 1.0, scheduler="euler"), Forward()
     before = job.latents.copy()
     assert job.table.input_scales[0] < 0.1
-    denoise([job], forward)
+    denoise([job], forward, NumpySpace())
     np.testing.assert_array_equal(forward.calls[0][0], before * job.table.input_scales[0])
 
 
 def test_each_image_draws_from_its_own_stream_and_only_where_noise_is_due():
     walker, still = make_job(2, 1.0, scheduler="euler_a", seed=9), make_job(1, 1.0, seed=6)
-    denoise([walker, still], Forward())
+    denoise([walker, still], Forward(), NumpySpace())
     for k, generator in enumerate(walker.generators):
         reference = TorchGenerator(9 + k)
         reference.normal((1, 2, 3, 3))

@@ -28,8 +28,13 @@ class Recorder:
     limits = Limits(width=64, height=64, max_size=256)
 
     def __init__(self):
-        self.starts, self.forwards, self.finishes = [], [], []
-        self.before_step = lambda jobs: None
+        self.starts, self.forwards, self.finishes, self.dropped = [], [], [], []
+        self.before_step = self.before_decode = lambda jobs: None
+        self.now = 0.0
+
+    def clock(self):
+        """Seconds that pass only while a network runs."""
+        return self.now
 
     def check(self, params):
         self.limits.check(params)
@@ -49,21 +54,30 @@ class Recorder:
         assert len({job.key for job in jobs}) == 1
         assert not any(job.done for job in jobs)
         self.before_step(jobs)
+        self.now += 1.0
         self.forwards.append([job.params.prompt for job in jobs])
         for job in jobs:
             job.index += 1
 
-    def finish(self, jobs):
-        assert len({job.key for job in jobs}) == 1
-        assert all(job.done for job in jobs)
-        self.finishes.append([job.params.prompt for job in jobs])
-        if any(job.params.prompt == "undecodable" for job in jobs):
+    def decode(self, images):
+        assert len({job.key for job, _ in images}) == 1
+        assert all(job.done for job, _ in images)
+        self.before_decode(images)
+        self.now += 0.1 * len(images)
+        self.finishes.append([job.params.prompt for job, _ in images])
+        if any(job.params.prompt == "undecodable" for job, _ in images):
             raise ValueError("cannot finish")
-        shapes = [(job.rows, job.params.height, job.params.width, 3) for job in jobs]
-        return [
-            Painted(np.zeros(shape, np.uint8), job.params.seed)
-            for shape, job in zip(shapes, jobs, strict=True)
-        ]
+        params = images[0][0].params
+        return np.array([np.full((params.height, params.width, 3), k) for _, k in images], np.uint8)
+
+    def preview(self, job, *, exact):
+        return np.full((1, 1, 3), job.index, np.uint8)
+
+    def drop(self, job):
+        self.dropped.append(job.params.prompt)
+
+    def trim(self):
+        self.dropped.append("memory")
 
 
 @pytest.fixture
@@ -73,7 +87,7 @@ def pipeline():
 
 @pytest.fixture
 def engine(pipeline):
-    engine = Engine(pipeline, max_running_images=4)
+    engine = Engine(pipeline, max_running_images=4, clock=pipeline.clock)
     yield engine
     engine.close(drain=False)
 
@@ -112,7 +126,9 @@ def test_shapes_take_turns(engine, pipeline):
     engine.add(replace(SMALL, prompt="small too"), lambda event: None)
     engine.add(LARGE, lambda event: None)
     drain(engine)
-    assert pipeline.forwards == [["small", "small too"], ["large"]] * 4
+    # Each of the three gets its share of the device: the pair has two turns to one.
+    assert pipeline.forwards[:6].count(["small", "small too"]) == 4
+    assert pipeline.forwards[6:] == [["large"]] * 2
 
 
 def test_images_running_are_bounded_and_the_queue_is_first_come_first_served(engine, pipeline):
@@ -336,13 +352,13 @@ def test_waiting_for_room_ends_when_a_request_does(pipeline):
 
 def test_a_fault_of_the_loop_itself_fails_the_open_and_goes_on(pipeline, caplog):
     engine = Engine(pipeline)
-    plan = engine._plan
-    engine._plan = None
+    turn = engine._turn
+    engine._turn = None
     engine.start()
     events, failed, painted = [], threading.Event(), threading.Event()
     engine.add(SMALL, lambda event: (events.append(event), failed.set()))
     assert failed.wait(10)
-    engine._plan = plan
+    engine._turn = turn
     engine.add(SMALL, lambda event: (events.append(event), painted.set()))
     assert painted.wait(10)
     assert [type(event) for event in events] == [AttributeError, Painted]

@@ -81,12 +81,19 @@ BROKEN = {
     "another pipeline": (
         lambda folder: edit(folder / "model_index.json", _class_name="FluxPipeline"),
         ValueError,
-        "names the pipeline 'FluxPipeline'; served are StableDiffusionPipeline",
+        "Flux.*cannot be loaded",
     ),
-    "weights of torch only": (
-        lambda folder: (folder / "unet" / "model.onnx").rename(folder / "unet" / "x.safetensors"),
+    "weights in a pickle": (
+        lambda folder: (folder / "unet" / "model.onnx").rename(folder / "unet" / "x.bin"),
         FileNotFoundError,
-        "holds only x.safetensors, and model.onnx is expected",
+        "holds only x.bin, a pickle; weights in safetensors or a model.onnx are expected",
+    ),
+    "weights cut off": (
+        lambda folder: (folder / "unet" / "model.onnx").rename(
+            folder / "unet" / "diffusion_pytorch_model.safetensors"
+        ),
+        ValueError,
+        "text_encoder cannot be loaded: ",
     ),
     "no decoder": (
         lambda folder: shutil.rmtree(folder / "vae_decoder"),
@@ -105,10 +112,10 @@ BROKEN = {
     ),
     "a scheduler of others": (
         lambda folder: edit(
-            folder / "scheduler" / "scheduler_config.json", _class_name="UniPCMultistepScheduler"
+            folder / "scheduler" / "scheduler_config.json", _class_name="DDPMScheduler"
         ),
         ValueError,
-        "scheduler_config.json: unknown scheduler 'UniPCMultistepScheduler'; known: ddim",
+        "scheduler_config.json: unknown scheduler 'DDPMScheduler'; known: ddim",
     ),
     "no tokenizer": (
         lambda folder: shutil.rmtree(folder / "tokenizer"),

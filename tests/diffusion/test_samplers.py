@@ -1,10 +1,12 @@
 """diffusers' schedulers are the oracle of ours, option by option and step by step."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 from nerite.diffusion.noise import TorchGenerator
-from nerite.diffusion.samplers import KNOWN_SCHEDULERS, SLOTS, advance, build_table
+from nerite.diffusion.samplers import FLOW, KNOWN_SCHEDULERS, SLOTS, advance, build_table
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -22,7 +24,8 @@ SD = {
     "clip_sample": False,
 }
 SHAPE = (1, 4, 6, 6)
-KINDS = [name for name in KNOWN_SCHEDULERS if name.endswith("Scheduler")]
+KINDS = [name for name in KNOWN_SCHEDULERS if name.endswith("Scheduler") and name != FLOW]
+LONG = [kind for kind in KINDS if kind != "LCMScheduler"]  # it knows 50 steps only
 SPACINGS = ["leading", "trailing", "linspace"]
 ODD = {
     "linear betas": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
@@ -38,16 +41,28 @@ def network(sample, timestep):
     return np.tanh(sample * 0.7) * np.cos(timestep / 300) + 0.1 * np.sin(sample * 3 + timestep)
 
 
-def theirs(options, steps, kind):
+def theirs(options, steps, kind, begin=0, image=None):
     """The latents after every step, as a diffusers pipeline walks them."""
     scheduler = getattr(diffusers, kind).from_config(options)
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(3)
-    latents = torch.randn(SHAPE, generator=generator) * scheduler.init_noise_sigma
-    extra = {"generator": generator} if "Ancestral" in kind else {}
+    noise = torch.randn(SHAPE, generator=generator)
+    timesteps = scheduler.timesteps[begin * scheduler.order :]
+    if image is None:
+        latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    else:
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin * scheduler.order)
+        mix = getattr(scheduler, "add_noise", None)
+        mix = mix or (lambda image, noise, t: scheduler.scale_noise(image, t, noise))
+        latents = mix(torch.from_numpy(image), noise, timesteps[:1])
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {"generator": generator} if "generator" in accepted else {}
     walked, seen = [latents.numpy()], []
-    for timestep in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(latents, timestep)
+    for timestep in timesteps:
+        scaled = latents
+        if hasattr(scheduler, "scale_model_input"):
+            scaled = scheduler.scale_model_input(latents, timestep)
         output = torch.from_numpy(network(scaled.numpy(), timestep.item()).astype(np.float32))
         latents = scheduler.step(output, timestep, latents, **extra).prev_sample
         walked.append(latents.numpy())
@@ -55,26 +70,31 @@ def theirs(options, steps, kind):
     return walked, seen
 
 
-def ours(options, steps, scheduler=None):
-    table = build_table(options, steps, scheduler)
+def ours(options, steps, scheduler=None, begin=0, image=None, tensor=np.asarray):
+    """The same, of numpy's arrays, or of what ``tensor`` makes of those."""
+    table = build_table(options, steps, scheduler, begin=begin)
     generator = TorchGenerator(3)
+    noise = generator.normal(SHAPE)
     states = np.zeros((1, SLOTS, *SHAPE[1:]), np.float32)
-    states[:, 0] = generator.normal(SHAPE) * np.float32(table.initial_scale)
-    walked = [states[:, 0]]
+    states[:, 0] = noise * np.float32(table.initial_scale)
+    if image is not None:
+        states[:, 0] = table.levels[0].signal * image + table.levels[0].noise * noise
+    states = tensor(states)
+    walked = [np.asarray(states[:, 0])]
     for index, timestep in enumerate(table.timesteps):
-        sample = states[:, 0] * table.input_scales[index]
+        sample = np.asarray(states[:, 0]) * table.input_scales[index]
         output = network(sample, timestep).astype(np.float32)
-        noisy = table.noisy(index)
-        noise = generator.normal(SHAPE) if noisy else np.zeros(SHAPE, np.float32)
-        states = advance(states, output, noise, table.matrices[index : index + 1])
-        walked.append(states[:, 0])
+        noise = tensor(generator.normal(SHAPE)) if table.noisy[index] else None
+        matrices = tensor(table.matrices[index : index + 1])
+        states = advance(states, tensor(output), noise, matrices)
+        walked.append(np.asarray(states[:, 0]))
     return walked, list(table.timesteps)
 
 
-def assert_same_walk(options, steps, kind):
-    expected, visited = theirs(options, steps, kind)
-    walked, timesteps = ours({**options, "_class_name": kind}, steps)
-    np.testing.assert_allclose(timesteps, visited, rtol=0, atol=1e-3)
+def assert_same_walk(options, steps, kind, **start):
+    expected, visited = theirs(options, steps, kind, **start)
+    walked, timesteps = ours({**options, "_class_name": kind}, steps, **start)
+    np.testing.assert_allclose(timesteps, visited, rtol=0, atol=2e-3)
     assert len(walked) == len(expected)
     for latents, reference in zip(walked, expected, strict=True):
         scale = max(1.0, float(np.abs(reference).max()))
@@ -97,35 +117,147 @@ def test_options_of_training_are_honoured(kind, odd):
         assert_same_walk({**SD, **odd}, steps, kind)
 
 
+RESPACED = ["Euler", "Heun", "LMS", "DPMSolverMultistep", "UniPCMultistep"]
+RESPACED = [next(kind for kind in KINDS if kind.startswith(name)) for name in RESPACED]
+
+
 @pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("kind", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
-def test_karras_and_final_sigmas(kind, spacing):
+@pytest.mark.parametrize("kind", RESPACED)
+def test_respaced_and_final_sigmas(kind, spacing):
     for extra in (
         {"use_karras_sigmas": True},
+        {"use_exponential_sigmas": True},
+        {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0},
         {"final_sigmas_type": "sigma_min"},
         {"use_karras_sigmas": True, "final_sigmas_type": "sigma_min"},
     ):
-        for steps in (2, 14, 15, 20):
+        if "sigma_min" in extra and kind == "LMSDiscreteScheduler":
+            continue  # it does not know the option
+        if "final_sigmas_type" in extra and kind[:3] in ("Heu", "LMS"):
+            continue
+        for steps in (2, 14, 20):
             assert_same_walk({**SD, "timestep_spacing": spacing, **extra}, steps, kind)
 
 
-@pytest.mark.parametrize("steps", [5, 14, 20])
-def test_options_of_the_dpm_solver(steps):
-    for extra in (
-        {"solver_order": 1},
-        {"lower_order_final": False},
-        {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
-        {"final_sigmas_type": "sigma_min", "euler_at_final": True},
-    ):
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[:3] not in ("PND", "Heu", "LMS")])
+def test_training_that_ends_without_signal(kind):
+    options = {**SD, "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    for spacing in SPACINGS:
+        assert_same_walk({**options, "timestep_spacing": spacing}, 12, kind)
+
+
+def test_without_signal_noise_tells_nothing():
+    options = {**SD, "_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True}
+    with pytest.raises(ValueError, match="rescale_betas_zero_snr is served with v_prediction only"):
+        build_table({**options, "timestep_spacing": "trailing"}, 4)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[:6] not in ("PNDMSc", "EulerA")])
+def test_networks_that_predict_the_image(kind):
+    assert_same_walk({**SD, "prediction_type": "sample"}, 9, kind)
+
+
+@pytest.mark.parametrize("begin", [1, 2, 5, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_is_a_later_start(kind, begin):
+    image = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    for extra in ({}, {"use_karras_sigmas": True}) if kind in RESPACED else ({},):
+        assert_same_walk({**SD, **extra}, 9, kind, begin=begin, image=image)
+
+
+SOLVER = {
+    "first order": {"solver_order": 1},
+    "third order": {"solver_order": 3},
+    "third order to the end": {"solver_order": 3, "lower_order_final": False},
+    "no lower order": {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+    "euler at last": {"final_sigmas_type": "sigma_min", "euler_at_final": True},
+    "heun": {"solver_type": "heun"},
+    "sde": {"algorithm_type": "sde-dpmsolver++"},
+    "sde, heun": {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"},
+    "sde of third order": {"algorithm_type": "sde-dpmsolver++", "solver_order": 3},
+    "lu": {"use_lu_lambdas": True},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
+
+
+@pytest.mark.parametrize("extra", SOLVER.values(), ids=SOLVER.keys())
+def test_options_of_the_dpm_solver(extra):
+    for steps in (5, 14, 20):
         assert_same_walk({**SD, **extra}, steps, "DPMSolverMultistepScheduler")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"solver_order": 1},
+        {"solver_order": 3},
+        {"solver_type": "bh1"},
+        {"solver_order": 3, "solver_type": "bh1"},
+        {"disable_corrector": [0, 3]},
+        {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+        {"beta_schedule": "squaredcos_cap_v2"},
+    ],
+    ids=str,
+)
+def test_options_of_unipc(extra):
+    for steps in (5, 14, 20):
+        assert_same_walk({**SD, **extra}, steps, "UniPCMultistepScheduler")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"original_inference_steps": 20}, {"timestep_scaling": 5.0}, {"set_alpha_to_one": False}],
+    ids=str,
+)
+def test_options_of_lcm(extra):
+    for steps in (1, 4, 8):
+        assert_same_walk({**SD, **extra}, steps, "LCMScheduler")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"shift": 3.0},
+        {"shift_terminal": 0.1},
+        {"shift": 2.0, "use_karras_sigmas": True},
+        {"use_exponential_sigmas": True},
+        {"stochastic_sampling": True},
+        {"num_train_timesteps": 500},
+    ],
+    ids=str,
+)
+def test_flow_matching(extra):
+    image = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    for steps in (4, 28) if "shift_terminal" in extra else (1, 4, 28):
+        assert_same_walk({"_class_name": FLOW, **extra}, steps, FLOW)
+    assert_same_walk({"_class_name": FLOW, **extra}, 10, FLOW, begin=4, image=image)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "linear"])
+@pytest.mark.parametrize("tokens", [256, 1024, 4096])
+def test_flow_matching_shifts_by_the_size_of_the_picture(kind, tokens):
+    options = {"_class_name": FLOW, "use_dynamic_shifting": True, "time_shift_type": kind}
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler.from_config(options)
+    scheduler.set_timesteps(9, mu=0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))
+    table = build_table(options, 9, tokens=tokens)
+    np.testing.assert_allclose(table.timesteps, scheduler.timesteps.numpy(), atol=1e-2)
+
+
+def test_torchs_tensors_walk_as_numpys_do():
+    options = {**SD, "_class_name": "EulerAncestralDiscreteScheduler"}
+    for name in ("unipc", "euler_a", "lms", "dpm++_2m_sde"):
+        plain, _ = ours(options, 7, name)
+        torched, _ = ours(options, 7, name, tensor=lambda array: torch.as_tensor(array))
+        np.testing.assert_allclose(plain[-1], torched[-1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", LONG)
 def test_many_steps_stay_with_diffusers(kind):
     assert_same_walk({**SD, "steps_offset": 0}, 250, kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LONG)
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_as_many_steps_as_training_still_give_numbers(kind, spacing):
     # diffusers runs out of its tables here, or divides by zero.
@@ -191,22 +323,32 @@ def test_karras_is_chosen_by_name_alone():
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown scheduler 'heun'; known: ddim, euler, .*PNDM"):
-        build_table({**SD, "_class_name": "PNDMScheduler"}, 4, "heun")
-    with pytest.raises(ValueError, match="unknown scheduler 'UniPCMultistepScheduler'"):
-        build_table({**SD, "_class_name": "UniPCMultistepScheduler"}, 4)
+    with pytest.raises(ValueError, match=r"unknown scheduler 'magic'; known: ddim, euler, .*PNDM"):
+        build_table({**SD, "_class_name": "PNDMScheduler"}, 4, "magic")
+    with pytest.raises(ValueError, match="unknown scheduler 'DDPMScheduler'"):
+        build_table({**SD, "_class_name": "DDPMScheduler"}, 4)
+
+
+def test_models_of_flow_matching_have_their_own():
+    with pytest.raises(ValueError, match=r"'euler' does not fit this model; known: flow_euler"):
+        build_table({"_class_name": FLOW}, 4, "euler")
+    with pytest.raises(ValueError, match=r"'flow_euler' does not fit this model; known: ddim"):
+        build_table({**SD, "_class_name": "PNDMScheduler"}, 4, "flow_euler")
+
+
+def test_lcm_says_how_many_steps_it_takes():
+    with pytest.raises(ValueError, match="steps is 51: the lcm sampler takes at most 50"):
+        build_table({**SD, "_class_name": "LCMScheduler"}, 51)
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("prediction_type", "sample"),
-        ("beta_schedule", "squaredcos_cap_v2"),
+        ("beta_schedule", "sigmoid"),
         ("thresholding", True),
-        ("solver_order", 3),
-        ("algorithm_type", "sde-dpmsolver++"),
-        ("sigma_min", 0.1),
-        ("rescale_betas_zero_snr", True),
+        ("solver_order", 4),
+        ("algorithm_type", "dpmsolver"),
+        ("use_beta_sigmas", True),
     ],
 )
 def test_an_option_that_we_lack_is_named(option, value):

@@ -5,26 +5,33 @@
     engine.start()
     engine.add(Params("a red house in the snow", width=128, height=128), print)
 
-Importing it costs numpy only: onnxruntime and tokenizers are loaded with the first model.
+Importing it costs numpy only: onnxruntime, torch and tokenizers are loaded with the first model.
 """
 
-from nerite.diffusion.engine import Aborted, Engine, EngineClosed, Ticket
-from nerite.diffusion.job import InvalidParams, Painted, Params
-from nerite.diffusion.limits import Limits
+from nerite.diffusion.engine import Aborted, Engine, EngineClosed, Overdue
+from nerite.diffusion.job import InvalidParams, Painted, Params, Progress
+from nerite.diffusion.limits import MAX_PIXELS, Limits
+from nerite.diffusion.memory import Memory
 from nerite.diffusion.pipeline import Pipeline, find_model_folder, open_pipeline
 from nerite.diffusion.samplers import KNOWN_SCHEDULERS
+from nerite.diffusion.ticket import Ticket, Watch
 
 __all__ = [
     "KNOWN_SCHEDULERS",
+    "MAX_PIXELS",
     "Aborted",
     "Engine",
     "EngineClosed",
     "InvalidParams",
     "Limits",
+    "Memory",
+    "Overdue",
     "Painted",
     "Params",
     "Pipeline",
+    "Progress",
     "Ticket",
+    "Watch",
     "find_model_folder",
     "open_pipeline",
 ]

@@ -40,12 +40,29 @@ class ClipTokenizer:
         length = config.get("model_max_length") or _MAX_LENGTH
         self.length = int(length) if length < 1_000_000 else _MAX_LENGTH
         vocabulary, merges = _read_words(folder)
-        self._tokenizer = _build(vocabulary, merges, tokens, self.length)
+        self._tokenizer = _build(vocabulary, merges, tokens)
+
+        self.begin, self.end, self.pad = (
+            vocabulary[_content(tokens[role])] for role in ("bos_token", "eos_token", "pad_token")
+        )
+
+    def words(self, text: str) -> list[int]:
+        """The ids of a text, however long, without the tokens that frame it."""
+        ids: list[int] = self._tokenizer.encode(text[:_MAX_TEXT]).ids
+        return ids
+
+    def frame(self, ids: Sequence[int]) -> list[int]:
+        """As many of ``ids`` as fit, framed by start and end and padded to ``length``."""
+        framed = [self.begin, *ids[: self.length - 2], self.end]
+        return framed + [self.pad] * (self.length - len(framed))
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids, int64 [len(texts), length]: longer texts are cut, shorter ones padded."""
-        encodings = self._tokenizer.encode_batch([text[:_MAX_TEXT] for text in texts])
-        return np.array([encoding.ids for encoding in encodings], np.int64)
+        return np.array([self.frame(self.words(text)) for text in texts], np.int64)
+
+    def spelling(self, token: int) -> str:
+        """A token as the vocabulary has it; ``</w>`` ends a word."""
+        return str(self._tokenizer.id_to_token(token))
 
 
 def _read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -68,10 +85,10 @@ def _read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _build(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], tokens: dict[str, Any], length: int
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], tokens: dict[str, Any]
 ) -> Any:
     import tokenizers
-    from tokenizers import models, normalizers, pre_tokenizers, processors
+    from tokenizers import models, normalizers, pre_tokenizers
 
     names = {role: _content(token) for role, token in tokens.items()}
     missing = sorted({name for name in names.values() if name not in vocabulary})
@@ -89,16 +106,7 @@ def _build(
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [words, pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    tokenizer.post_processor = processors.RobertaProcessing(
-        (names["eos_token"], vocabulary[names["eos_token"]]),
-        (names["bos_token"], vocabulary[names["bos_token"]]),
-        False,
-        False,
-    )
     tokenizer.add_special_tokens([_special(token) for token in tokens.values()])
-    tokenizer.enable_truncation(length)
-    pad = names["pad_token"]
-    tokenizer.enable_padding(length=length, pad_token=pad, pad_id=vocabulary[pad])
     return tokenizer
 
 

@@ -7,49 +7,57 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from nerite.diffusion.job import InvalidParams, Job, Painted, Params
+import numpy as np
+
+from nerite.diffusion.job import InvalidParams, Painted, Params, Progress
+from nerite.diffusion.memory import Memory
 from nerite.diffusion.pipeline import Pipeline
 from nerite.diffusion.plan import Plan
+from nerite.diffusion.space import is_out_of_memory
+from nerite.diffusion.ticket import OnEvent, Ticket, Watch
+from nerite.diffusion.turn import Turn
 
 _log = logging.getLogger(__name__)
-
-OnEvent = Callable[[Painted | BaseException], None]
 
 
 class Aborted(Exception):
     """The event of a request that its caller gave up."""
 
 
+class Overdue(Exception):
+    """The event of a request whose time was up before it was painted."""
+
+
 class EngineClosed(RuntimeError):
     """The engine takes no more requests, or was closed before this one was painted."""
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A request in the engine; give it to ``Engine.abort``."""
-
-    params: Params
-    on_event: OnEvent
-    aborted: bool = False
-    job: Job | None = None
 
 
 class Engine:
     """Paints what is added, at most ``max_running_images`` images at a time.
 
-    ``start`` gives it a thread of its own; without one, ``step`` turns the loop in the caller's.
+    ``memory``, as the pipeline measured it, bounds them too. ``start`` gives the engine a thread
+    of its own; without one, ``step`` turns the loop in the caller's. ``clock`` gives seconds.
     """
 
-    def __init__(self, pipeline: Pipeline, *, max_running_images: int = 8) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        max_running_images: int = 8,
+        memory: Memory | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if max_running_images < 1:
             raise ValueError(f"max_running_images is {max_running_images}: it must be 1 or more")
         self._pipeline = pipeline
         self._max_images = max_running_images
-        self._plan = Plan()
+        self._memory = memory or Memory()
+        self._clock = clock
+        self._turn = Turn(pipeline, Plan(), clock)
         self._changed = threading.Condition()  # guards everything below
         self._waiting: deque[Ticket] = deque()
         self._running: list[Ticket] = []
@@ -82,11 +90,19 @@ class Engine:
             pass
         self._fail_open(EngineClosed("the engine was closed"))
 
-    def add(self, params: Params, on_event: OnEvent) -> Ticket:
+    def add(
+        self,
+        params: Params,
+        on_event: OnEvent,
+        *,
+        watch: Watch | None = None,
+        timeout: float | None = None,
+    ) -> Ticket:
         """Queue a request; returns at once, raises InvalidParams or EngineClosed.
 
         ``on_event`` is called exactly once, from the engine's thread: with the pictures, or with
-        the exception that kept them from being painted. It should return quickly.
+        the exception that kept them from being painted, Overdue where ``timeout`` seconds pass
+        first. Before it ``watch`` is told of the way. Both should return quickly.
         """
         self._pipeline.check(params)
         if params.num_images > self._max_images:
@@ -95,7 +111,8 @@ class Engine:
                 f"num_images is {params.num_images}: it must be a whole number from 1 to "
                 f"{self._max_images}",
             )
-        ticket = Ticket(params, on_event)
+        deadline = None if timeout is None else self._clock() + timeout
+        ticket = Ticket(params, on_event, watch, deadline, self._memory.cost(params))
         with self._changed:
             if self._closed:
                 raise EngineClosed("the engine is closed")
@@ -122,11 +139,15 @@ class Engine:
             return not self._closed and self._has_room()
 
     def step(self) -> bool:
-        """One turn: drop the aborted, admit, one forward, finish. Whether work is left."""
-        self._drop_aborted()
+        """One turn: drop who left, admit, one forward, decode. Whether work is left."""
+        self._drop()
         self._admit()
-        self._advance()
-        self._finish()
+        self._tell_waiting()
+        self._settle_all(self._turn.advance(self._running, self._clock()))
+        self._settle_all(self._turn.decode(self._running))
+        for ticket in [one for one in self._running if len(one.images) == one.params.num_images]:
+            images = np.stack([ticket.images[k] for k in range(ticket.params.num_images)])
+            self._settle(ticket, Painted(images, ticket.params.seed))
         with self._changed:
             return bool(self._waiting or self._running)
 
@@ -153,80 +174,87 @@ class Engine:
             open_requests = bool(self._waiting or self._running)
             return open_requests and (self._draining or not self._closed)
 
-    def _drop_aborted(self) -> None:
+    def _drop(self) -> None:
+        """Those that were aborted, and those whose time is up."""
+        now = self._clock()
         with self._changed:
-            dropped = [ticket for ticket in (*self._running, *self._waiting) if ticket.aborted]
-        for ticket in dropped:
-            self._settle(ticket, Aborted("the request was aborted"))
+            tickets = [*self._running, *self._waiting]
+        for ticket in tickets:
+            if ticket.aborted:
+                self._settle(ticket, Aborted("the request was aborted"))
+            elif ticket.deadline is not None and ticket.deadline <= now:
+                self._settle(ticket, Overdue("the request's time was up before it was painted"))
 
     def _admit(self) -> None:
         """Start, in one call, the waiting requests that fit, in the order they came."""
         newcomers: list[Ticket] = []
         with self._changed:
             images = self._images()
-            while self._waiting:
+            bytes_taken = sum(ticket.cost for ticket in self._running)
+            most = self._turn.newcomers(bool(self._running))
+            while self._waiting and len(newcomers) < most:
                 images += self._waiting[0].params.num_images
-                if images > self._max_images:
+                bytes_taken += self._waiting[0].cost
+                alone = not (self._running or newcomers)
+                if images > self._max_images or not (alone or self._fits(bytes_taken)):
                     break
                 newcomers.append(self._waiting.popleft())
             self._running += newcomers
             self._changed.notify_all()
-        if not newcomers:
-            return
+        if newcomers:
+            self._start(newcomers)
+
+    def _fits(self, bytes_taken: int) -> bool:
+        budget = self._turn.budget(self._memory.budget)
+        return budget is None or bytes_taken <= budget
+
+    def _start(self, newcomers: Sequence[Ticket]) -> None:
         try:
-            jobs = self._pipeline.start([ticket.params for ticket in newcomers])
+            self._turn.start(newcomers)
         except Exception as error:
-            self._settle_all(newcomers, error)
-            return
-        for ticket, job in zip(newcomers, jobs, strict=True):
-            ticket.job = job
+            if len(newcomers) > 1 and is_out_of_memory(error):
+                self._pipeline.trim()
+                for ticket in newcomers:
+                    self._start([ticket])
+                return
+            self._settle_all([(ticket, error) for ticket in newcomers])
 
-    def _advance(self) -> None:
-        chosen = self._plan.pick([job for job in self._jobs() if not job.done])
-        if not chosen:
-            return
-        try:
-            self._pipeline.step(chosen)
-        except Exception as error:
-            self._settle_all(self._tickets_of(chosen), error)
-
-    def _finish(self) -> None:
-        """Decode, in one call, what this turn's forward has brought to its last step."""
-        done = [job for job in self._jobs() if job.done]
-        if not done:
-            return
-        tickets = self._tickets_of(done)
-        try:
-            painted = self._pipeline.finish(done)
-        except Exception as error:
-            self._settle_all(tickets, error)
-            return
-        for ticket, picture in zip(tickets, painted, strict=True):
-            self._settle(ticket, picture)
-
-    def _jobs(self) -> list[Job]:
-        return [ticket.job for ticket in self._running if ticket.job is not None]
-
-    def _tickets_of(self, jobs: Sequence[Job]) -> list[Ticket]:
-        by_job = {id(ticket.job): ticket for ticket in self._running}
-        return [by_job[id(job)] for job in jobs]
+    def _tell_waiting(self) -> None:
+        with self._changed:
+            waiting = list(self._waiting)
+        for place, ticket in enumerate(waiting, 1):
+            if ticket.watch is None or ticket.position == place:
+                continue
+            ticket.position = place
+            eta = self._turn.eta(ticket, self._running)
+            _tell(ticket, Progress(0, ticket.params.steps, place, eta))
 
     def _fail_open(self, error: Exception) -> None:
         with self._changed:
             tickets = [*self._running, *self._waiting]
-        self._settle_all(tickets, error)
+        self._settle_all([(ticket, error) for ticket in tickets])
 
-    def _settle_all(self, tickets: Sequence[Ticket], error: Exception) -> None:
-        for ticket in tickets:
+    def _settle_all(self, lost: Sequence[tuple[Ticket, BaseException]]) -> None:
+        for ticket, error in lost:
             self._settle(ticket, error)
 
     def _settle(self, ticket: Ticket, event: Painted | BaseException) -> None:
         """Take a request out and tell its caller, never under the lock."""
         with self._changed:
             (self._running if ticket in self._running else self._waiting).remove(ticket)
-            ticket.job = None
+            work, ticket.work = ticket.work, None
             self._changed.notify_all()
+        if work is not None:
+            self._pipeline.drop(work)
         try:
             ticket.on_event(event)
         except Exception:
             _log.exception("on_event failed")
+
+
+def _tell(ticket: Ticket, progress: Progress) -> None:
+    assert ticket.watch is not None
+    try:
+        ticket.watch.on_progress(progress)
+    except Exception:
+        _log.exception("on_progress failed")

@@ -9,7 +9,10 @@ from typing import TypeGuard
 
 from nerite.diffusion.job import InvalidParams, Params
 
+MAX_PIXELS = 1 << 24
+"""Of a picture that comes in."""
 _MAX_GUIDANCE = 100
+_MAX_SKIP = 48
 _INT64 = 1 << 63
 
 
@@ -34,11 +37,20 @@ class Limits:
         check_whole("seed", params.seed, -_INT64, _INT64 - 1)
         check_whole("steps", params.steps, 1, self.max_steps)
         check_whole("num_images", params.num_images, 1, None)
-        _check_guidance(params.guidance_scale)
+        _check_number("guidance_scale", params.guidance_scale, 0, _MAX_GUIDANCE)
         self._check_size("width", params.width)
         self._check_size("height", params.height)
+        check_whole("clip_skip", params.clip_skip, 0, _MAX_SKIP)
         if params.scheduler is not None:
             _check_text("scheduler", params.scheduler)
+        if params.strength is not None:
+            _check_number("strength", params.strength, 0, 1)
+        _check_picture("image", params.image, 3)
+        _check_picture("mask", params.mask, 2)
+        if params.image is None and params.mask is not None:
+            raise InvalidParams("mask", "mask is given without image: it says what of it stays")
+        if params.image is None and params.strength is not None:
+            raise InvalidParams("strength", "strength is given without image: it is its share")
 
     def _check_size(self, field: str, value: object) -> None:
         low, high, multiple = self.min_size, self.max_size, self.size_multiple
@@ -70,13 +82,30 @@ def _shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
-def _check_guidance(value: object) -> None:
+def _check_number(field: str, value: object, low: int, high: int) -> None:
     if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)
-        if math.isfinite(number) and 0 <= number <= _MAX_GUIDANCE:
+        if math.isfinite(number) and low <= number <= high:
             return
-    rule = f"it must be a number from 0 to {_MAX_GUIDANCE}"
-    raise InvalidParams("guidance_scale", f"guidance_scale is {_shown(value)}: {rule}")
+    raise InvalidParams(
+        field, f"{field} is {_shown(value)}: it must be a number from {low} to {high}"
+    )
+
+
+def _check_picture(field: str, value: object, dimensions: int) -> None:
+    """``dimensions`` 3 for colours, 2 for a mask."""
+    if value is None:
+        return
+    expected = "uint8 [height, width, 3]" if dimensions == 3 else "uint8 [height, width]"
+    shape: tuple[int, ...] = getattr(value, "shape", ())
+    dtype = getattr(value, "dtype", type(value).__name__)
+    wrong = len(shape) != dimensions or str(dtype) != "uint8" or (shape[2:] not in ((), (3,)))
+    if wrong or not math.prod(shape):
+        raise InvalidParams(field, f"{field} is {dtype} {list(shape)}: {expected} is expected")
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise InvalidParams(
+            field, f"{field} has {shape[1]} x {shape[0]} pixels: at most {MAX_PIXELS} are taken"
+        )
 
 
 def _check_text(field: str, value: object) -> None:

@@ -1,19 +1,31 @@
-"""A model folder as three verbs, start, step and finish, which the engine drives."""
+"""A model folder as verbs which the engine drives: start, step, decode."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from nerite.diffusion.families.sd import StableDiffusion
-from nerite.diffusion.folder import INDEX, find_model_folder, read_json
-from nerite.diffusion.job import Job, Painted, Params
-from nerite.diffusion.limits import Limits
-from nerite.diffusion.network import Loader
-from nerite.diffusion.runtimes.onnx import onnx_loader
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Pipeline", "find_model_folder", "open_pipeline"]
+from nerite.diffusion.families.general import General
+from nerite.diffusion.families.sd import StableDiffusion
+from nerite.diffusion.families.sd3 import StableDiffusion3
+from nerite.diffusion.families.sdxl import StableDiffusionXL
+from nerite.diffusion.folder import INDEX, find_model_folder, read_json
+from nerite.diffusion.job import Params, Work
+from nerite.diffusion.limits import Limits
+from nerite.diffusion.memory import Memory
+from nerite.diffusion.network import Runtime
+from nerite.diffusion.runtimes.onnx import OnnxRuntime
+from nerite.diffusion.runtimes.torch import TorchRuntime
+from nerite.diffusion.stepwise import Family, Stepwise
+
+__all__ = ["RUNTIMES", "Pipeline", "find_model_folder", "open_pipeline"]
+
+RUNTIMES = ("auto", "onnxruntime", "torch")
 
 
 class Pipeline(Protocol):
@@ -25,44 +37,105 @@ class Pipeline(Protocol):
         """Raises InvalidParams; cheap, touches no tensor."""
         ...
 
-    def start(self, requests: Sequence[Params]) -> list[Job]:
-        """Encode the prompts together and draw the noise; one Job per request, in order."""
+    def measure(self) -> Memory:
+        """What a request costs, found out by painting nothing; once, before anything else."""
         ...
 
-    def step(self, jobs: Sequence[Job]) -> None:
-        """Move jobs of equal key, none of them done, one step on with one forward."""
+    def start(self, requests: Sequence[Params]) -> Sequence[Work]:
+        """Encode the prompts together and draw the noise; one piece of work each, in order."""
         ...
 
-    def finish(self, jobs: Sequence[Job]) -> list[Painted]:
-        """Decode jobs of equal key that are done; one Painted per job, in order."""
+    def step(self, works: Sequence[Work]) -> None:
+        """Move works of equal key, none of them done, one step on with one forward.
+
+        Where it raises, they are where they were.
+        """
+        ...
+
+    def decode(self, images: Sequence[tuple[Work, int]]) -> NDArray[np.uint8]:
+        """Those images (work and number within it), of equal size, as uint8 [n, h, w, 3]."""
+        ...
+
+    def preview(self, work: Work, *, exact: bool) -> NDArray[np.uint8] | None:
+        """What the first image looks like so far, uint8 [h, w, 3], where that can be told.
+
+        ``exact`` takes the decoder, else a guess of one pixel for each of the latents'.
+        """
+        ...
+
+    def drop(self, work: Work) -> None:
+        """Nobody wants it any more."""
+        ...
+
+    def trim(self) -> None:
+        """Give back memory that is kept for later use."""
         ...
 
 
-_FAMILIES: Mapping[str, Callable[[Path, Loader], Pipeline]] = {
-    "StableDiffusionPipeline": StableDiffusion,
-    "OnnxStableDiffusionPipeline": StableDiffusion,
-    "ORTStableDiffusionPipeline": StableDiffusion,
+_FAMILIES: Mapping[str, Callable[[Path, Runtime], Family]] = {
+    f"{maker}{family}{task}Pipeline": build
+    for family, build in (
+        ("StableDiffusion", StableDiffusion),
+        ("StableDiffusionXL", StableDiffusionXL),
+        ("StableDiffusion3", StableDiffusion3),
+    )
+    for maker in ("", "Onnx", "ORT")
+    for task in ("", "Img2Img", "Inpaint")
 }
 
 
-def open_pipeline(folder: Path, *, device: str = "cpu", threads: int | None = None) -> Pipeline:
-    """Load the diffusers folder ``folder`` on ``device`` ("cpu", "cuda", "cuda:N").
+def open_pipeline(
+    folder: Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    runtime: str = "auto",
+    dtype: str = "auto",
+    fixed_rows: int | None = None,
+) -> Pipeline:
+    """Load the diffusers folder ``folder`` on ``device`` ("cpu", "cuda", "cuda:N", "mps").
 
-    ``threads`` None means every core this process may use. Raises FileNotFoundError or
-    ValueError, in a sentence that says what was found and what was expected.
+    ``threads`` None means every core this process may use. ``runtime`` is one of RUNTIMES;
+    "auto" prefers ONNX graphs on a CPU and torch's weights elsewhere, where there are both.
+    ``dtype`` is for torch: "float32", "bfloat16", "float16" or "auto". With ``fixed_rows`` every
+    forward has that many rows, so that a picture's bytes do not depend on what runs beside it.
+    Raises FileNotFoundError or ValueError, in a sentence that says what was found and what was
+    expected.
     """
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{folder} holds no {INDEX}: a model in diffusers' layout has one")
     name = str(read_json(folder / INDEX).get("_class_name"))
     if name not in _FAMILIES:
-        known = ", ".join(_FAMILIES)
-        raise ValueError(f"{folder / INDEX} names the pipeline {name!r}; served are {known}")
-    if not (folder / "unet" / "model.onnx").is_file():
-        weights = sorted(folder.glob("unet/*.safetensors")) + sorted(folder.glob("unet/*.bin"))
-        found = f"only {weights[0].name}" if weights else "no network"
+        return General(folder, name, device=device, dtype=dtype, threads=threads)
+    opened: Runtime
+    if _choose_runtime(folder, runtime, device) == "onnxruntime":
+        opened = OnnxRuntime(folder, device=device, threads=threads)
+    else:
+        opened = TorchRuntime(folder, device=device, dtype=dtype, threads=threads)
+    return Stepwise(_FAMILIES[name](folder, opened), fixed_rows=fixed_rows)
+
+
+def _choose_runtime(folder: Path, wanted: str, device: str) -> str:
+    if wanted not in RUNTIMES:
+        raise ValueError(f"runtime is {wanted!r}: it must be one of {', '.join(RUNTIMES)}")
+    denoiser = folder / ("transformer" if (folder / "transformer").is_dir() else "unet")
+    graph = (denoiser / "model.onnx").is_file()
+    weights = sorted(denoiser.glob("*.safetensors"))
+    if not graph and not weights:
+        pickles = sorted(denoiser.glob("*.bin"))
+        found = f"only {pickles[0].name}, a pickle" if pickles else "no network"
         raise FileNotFoundError(
-            f"{folder / 'unet'} holds {found}, and model.onnx is expected: export the folder to "
-            "ONNX in diffusers' layout (text_encoder, unet, vae_decoder)"
+            f"{denoiser} holds {found}; weights in safetensors or a model.onnx are expected"
         )
-    load = onnx_loader(folder, device=device, threads=threads)
-    return _FAMILIES[name](folder, load)
+    torch = importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
+    chosen = wanted
+    if wanted == "auto":
+        chosen = "onnxruntime" if graph and (device == "cpu" or not weights) else "torch"
+        if chosen == "torch" and graph and not torch:
+            chosen = "onnxruntime"
+    if chosen == "torch" and not torch:
+        raise ValueError(
+            f"{denoiser} holds weights for torch, which is not installed: "
+            "pip install 'nerite[diffusion]', or export the folder to ONNX"
+        )
+    return chosen

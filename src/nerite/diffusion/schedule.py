@@ -1,6 +1,6 @@
 """What a ``scheduler_config.json`` says: the noise levels of training and which of them to visit.
 
-Read by samplers.py, which turns it into tables of coefficients. diffusers' schedulers define the
+Read by samplers/, which turns it into tables of coefficients. diffusers' schedulers define the
 meaning of every option.
 """
 
@@ -17,25 +17,27 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _KARRAS_RHO = 7.0
+# The signal that is left at the last step of training, where it was rescaled to none: a sigma
+# of 4096, as diffusers has it.
+_ALMOST_NO_SIGNAL = 2.0**-24
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "beta_schedule": ("linear", "scaled_linear"),
-    "prediction_type": ("epsilon", "v_prediction"),
+    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
     "timestep_spacing": ("leading", "trailing", "linspace"),
     "final_sigmas_type": ("zero", "sigma_min"),
-    "solver_order": (1, 2),
+    "solver_order": (1, 2, 3),
+    "algorithm_type": ("dpmsolver++", "sde-dpmsolver++"),
+    "solver_type": ("midpoint", "heun", "bh1", "bh2", "logrho"),
+    "time_shift_type": ("exponential", "linear"),
     # Read by nobody here: another value would need a sampler that we do not have.
     "clip_sample": (False,),
     "thresholding": (False,),
-    "rescale_betas_zero_snr": (False,),
-    "use_exponential_sigmas": (False,),
     "use_beta_sigmas": (False,),
-    "use_lu_lambdas": (False,),
     "use_flow_sigmas": (False,),
-    "algorithm_type": ("dpmsolver++",),
-    "solver_type": ("midpoint",),
+    "invert_sigmas": (False,),
+    "predict_x0": (True,),
+    "solver_p": (),
     "variance_type": (),
-    "sigma_min": (),
-    "sigma_max": (),
     "lambda_min_clipped": (float("-inf"),),
     "timestep_type": ("discrete",),
     "interpolation_type": ("linear",),
@@ -51,16 +53,35 @@ class ScheduleConfig:
     beta_end: float = 0.02
     beta_schedule: str = "linear"
     trained_betas: tuple[float, ...] = ()
+    rescale_betas_zero_snr: bool = False
     prediction_type: str = "epsilon"
     timestep_spacing: str = "linspace"
     steps_offset: int = 0
     set_alpha_to_one: bool = False
     skip_prk_steps: bool = False
     use_karras_sigmas: bool = False
+    use_exponential_sigmas: bool = False
+    use_lu_lambdas: bool = False
+    sigma_min: float | None = None
+    sigma_max: float | None = None
     final_sigmas_type: str = "zero"
+    algorithm_type: str = "dpmsolver++"
+    solver_type: str = "midpoint"
     solver_order: int = 2
     lower_order_final: bool = True
     euler_at_final: bool = False
+    disable_corrector: tuple[int, ...] = ()
+    original_inference_steps: int = 50
+    timestep_scaling: float = 10.0
+    shift: float = 1.0
+    shift_terminal: float | None = None
+    use_dynamic_shifting: bool = False
+    time_shift_type: str = "exponential"
+    base_shift: float = 0.5
+    max_shift: float = 1.15
+    base_image_seq_len: int = 256
+    max_image_seq_len: int = 4096
+    stochastic_sampling: bool = False
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> ScheduleConfig:
@@ -72,32 +93,60 @@ class ScheduleConfig:
                 raise ValueError(f"{name} is {given[name]!r}: only {known} can be served")
         known_fields = {field.name for field in fields(cls)}
         chosen = {name: value for name, value in given.items() if name in known_fields}
-        if "trained_betas" in chosen:
-            chosen["trained_betas"] = tuple(chosen["trained_betas"])
-        return cls(**chosen)
+        for name in ("trained_betas", "disable_corrector"):
+            if name in chosen:
+                chosen[name] = tuple(chosen[name])
+        config = cls(**chosen)
+        if config.use_karras_sigmas and config.use_exponential_sigmas:
+            raise ValueError("use_karras_sigmas and use_exponential_sigmas exclude each other")
+        return config
 
 
-def training_alphas(config: ScheduleConfig) -> Floats:
+def training_alphas(config: ScheduleConfig, *, last: float = 0.0) -> Floats:
     """Cumulated alphas of the training steps, [num_train_timesteps], falling.
 
     Rounded to float32 where diffusers rounds: its Karras timesteps are whole numbers, and half
-    of a last bit can move one of them.
+    of a last bit can move one of them. ``last`` is put at the end where training was rescaled to
+    end without signal.
     """
+    betas = _betas(config)
+    if not config.rescale_betas_zero_snr:
+        return _cumulated(np.float32(1) - betas)
+    roots = np.sqrt(_cumulated(np.float32(1) - betas).astype(np.float32))
+    first = roots[0]
+    roots = (roots - roots[-1]) * (first / (first - roots[-1]))
+    bars = roots**2
+    betas = np.float32(1) - np.concatenate([bars[:1], bars[1:] / bars[:-1]])
+    alphas = _cumulated(np.float32(1) - betas)
+    alphas[-1] = last or alphas[-1]
+    return alphas
+
+
+def _betas(config: ScheduleConfig) -> NDArray[np.float32]:
     count, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
     if config.trained_betas:
-        betas = np.array(config.trained_betas, np.float32)
-    elif config.beta_schedule == "linear":
-        betas = np.linspace(start, end, count, dtype=np.float32)
-    else:
-        betas = np.linspace(start**0.5, end**0.5, count, dtype=np.float32) ** 2
-    alphas = np.float32(1) - betas
+        return np.array(config.trained_betas, np.float32)
+    if config.beta_schedule == "linear":
+        return np.linspace(start, end, count, dtype=np.float32)
+    if config.beta_schedule == "scaled_linear":
+        squares: NDArray[np.float32]
+        squares = np.linspace(start**0.5, end**0.5, count, dtype=np.float32) ** 2
+        return squares
+    cosine = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
+    betas: NDArray[np.float32]
+    betas = np.minimum(1 - cosine[1:] / cosine[:-1], 0.999).astype(np.float32)
+    return betas
+
+
+def _cumulated(alphas: NDArray[np.float32]) -> Floats:
     return np.cumprod(alphas, dtype=np.float64).astype(np.float32).astype(np.float64)
 
 
 def training_sigmas(config: ScheduleConfig) -> Floats:
     """Noise over signal of the training steps, [num_train_timesteps], rising."""
-    alphas = training_alphas(config)
-    return np.sqrt((1 - alphas) / alphas)
+    alphas = training_alphas(config, last=_ALMOST_NO_SIGNAL).astype(np.float32)
+    sigmas: Floats = np.sqrt((np.float32(1) - alphas) / alphas).astype(np.float64)
+    return sigmas
 
 
 def spaced_timesteps(config: ScheduleConfig, steps: int, *, spare: int = 0) -> Floats:
@@ -129,19 +178,63 @@ def whole_timesteps(config: ScheduleConfig, steps: int, *, spare: int = 0) -> In
     return np.minimum(spaced, config.num_train_timesteps - 1)
 
 
-def karras_sigmas(first: float, last: float, steps: int) -> Floats:
-    """``steps`` sigmas from ``first`` down to ``last``, eq. 5 of arXiv 2206.00364, rho 7."""
+def respaced_sigmas(config: ScheduleConfig, first: float, last: float, steps: int) -> Floats:
+    """``steps`` sigmas from ``first`` down to ``last`` as Karras or in equal ratios.
+
+    sigma_max and sigma_min replace the two where the config names them. Karras' are eq. 5 of
+    arXiv 2206.00364 with rho 7.
+    """
+    start = first if config.sigma_max is None else config.sigma_max
+    end = last if config.sigma_min is None else config.sigma_min
     ramp = np.linspace(0, 1, steps)
-    start, end = first ** (1 / _KARRAS_RHO), last ** (1 / _KARRAS_RHO)
-    sigmas: Floats = (start + ramp * (end - start)) ** _KARRAS_RHO
+    if config.use_exponential_sigmas:
+        exponential: Floats = np.exp(np.log(start) + ramp * (np.log(end) - np.log(start)))
+        return exponential
+    low, high = start ** (1 / _KARRAS_RHO), end ** (1 / _KARRAS_RHO)
+    sigmas: Floats = (low + ramp * (high - low)) ** _KARRAS_RHO
     return sigmas
 
 
 def timesteps_of(sigmas: Floats, training: Floats) -> Floats:
-    """Timesteps, with fractions, at which training had ``sigmas``, interpolated in log sigma."""
-    return np.interp(np.log(sigmas), np.log(training), np.arange(len(training), dtype=np.float64))
+    """Timesteps, with fractions, at which training had ``sigmas``, interpolated in log sigma.
+
+    In float32, as diffusers does, which may cut the fractions off.
+    """
+    logs = np.log(training.astype(np.float32)).astype(np.float64)
+    return np.interp(np.log(sigmas), logs, np.arange(len(training), dtype=np.float64))
 
 
 def sigmas_at(timesteps: Floats | Ints, training: Floats) -> Floats:
     """Sigmas at ``timesteps``, interpolated and held at the ends."""
     return np.interp(timesteps, np.arange(len(training)), training)
+
+
+def solver_levels(config: ScheduleConfig, steps: int, *, spare: int = 1) -> tuple[Floats, Floats]:
+    """Timesteps [steps] and sigmas [steps + 1] as the multistep solvers of diffusers round them.
+
+    ``spare`` is what they leave out below where timesteps are not trailing.
+    """
+    training = training_sigmas(config)
+    spare = 0 if config.timestep_spacing == "trailing" else spare
+    timesteps: Floats = whole_timesteps(config, steps, spare=spare).astype(np.float64)
+    sigmas = sigmas_at(timesteps, training)
+    if config.use_karras_sigmas or config.use_exponential_sigmas:
+        sigmas = respaced_sigmas(config, training[-1], training[0], steps)
+        timesteps = timesteps_of(sigmas, training)
+    elif config.use_lu_lambdas:
+        ends = np.log(training[-1]), np.log(training[0])
+        sigmas = np.exp(np.linspace(*ends, steps))
+        timesteps = timesteps_of(sigmas, training)
+    last = training[0] if config.final_sigmas_type == "sigma_min" else 0.0
+    return timesteps, np.append(sigmas, last)
+
+
+def usable_order(sigmas: Floats, index: int, order: int) -> int:
+    """``order``, or less where the steps before ``index`` that it looks at rounded to one.
+
+    Many steps can share a timestep; nothing was learnt between the two.
+    """
+    for back in range(1, order):
+        if sigmas[index - back] <= sigmas[index - back + 1]:
+            return back
+    return order

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nerite.diffusion.job import Array
-from nerite.diffusion.network import Loader, Port
+from nerite.diffusion.network import Network, Port
+from nerite.diffusion.space import Array, NumpySpace, Space
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -24,23 +24,32 @@ Provider = tuple[str, dict[str, str]]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def onnx_loader(folder: Path, *, device: str, threads: int | None) -> Loader:
+class OnnxRuntime:
     """Loads ``folder``/<part>/model.onnx; raises ValueError for a device that is not there.
 
     ``device`` is "cpu", "cuda" or "cuda:1"; ``threads`` None means every core that this process
     may use.
     """
-    providers = _choose_providers(device)
-    count = threads or _usable_cores()
 
-    def load(part: str) -> OnnxNetwork:
-        return OnnxNetwork(folder / part / "model.onnx", providers, count)
+    space: Space
 
-    return load
+    def __init__(self, folder: Path, *, device: str, threads: int | None) -> None:
+        self._folder = folder
+        self._providers = _choose_providers(device)
+        self._threads = threads or _usable_cores()
+        self.space = NumpySpace()
+
+    def load(self, part: str) -> Network:
+        return OnnxNetwork(self._folder / part / "model.onnx", self._providers, self._threads)
+
+    def has(self, part: str) -> bool:
+        return (self._folder / part / "model.onnx").is_file()
 
 
 class OnnxNetwork:
     """One graph in an onnxruntime session (see network.Network)."""
+
+    traced = True
 
     def __init__(self, path: Path, providers: list[Provider], threads: int) -> None:
         if not path.is_file():
@@ -51,12 +60,30 @@ class OnnxNetwork:
             raise ValueError(f"{providers[0][0]} is there, but its libraries cannot be loaded")
         ports = [_port(entry) for entry in self._session.get_inputs()]
         self.inputs: Mapping[str, Port] = {port.name: port for port in ports}
-        self._output = self._session.get_outputs()[0].name
+        self._outputs: list[str] = [entry.name for entry in self._session.get_outputs()]
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
+    def run(self, feeds: Mapping[str, Array], wanted: Sequence[str] = ("",)) -> list[Array]:
         cast = {name: _cast(value, self.inputs[name].dtype) for name, value in feeds.items()}
-        output = self._session.run([self._output], cast)[0]
-        return np.asarray(output, np.float32)
+        outputs = self._session.run([self._find(name) for name in wanted], cast)
+        return [np.asarray(output, np.float32) for output in outputs]
+
+    def check_output(self, name: str) -> None:
+        self._find(name)
+
+    def _find(self, name: str) -> str:
+        """The graph's name for a wanted output; optimum's exports count layers from the first."""
+        layers = sum(one.startswith("hidden_states.") for one in self._outputs)
+        kind, _, number = name.partition(".")
+        known = {"": self._outputs[:1], "pooled": ["text_embeds", "pooler_output"]}
+        wishes = known.get(name, [name])
+        if number and kind == "hidden_states":
+            wishes = [f"hidden_states.{layers + int(number)}"]
+        for wish in wishes:
+            if wish in self._outputs:
+                return wish
+        if number:
+            raise ValueError("clip_skip is not served: this export gives only its last layer")
+        raise ValueError(f"a graph gives {', '.join(self._outputs)}, and no {name!r}")
 
 
 def _open_session(path: Path, providers: list[Provider], threads: int) -> Any:
