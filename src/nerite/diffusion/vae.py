@@ -29,7 +29,7 @@ class Vae:
         if runtime.has("vae_encoder"):
             self._encoder = runtime.load("vae_encoder")
         self.channels = channels
-        self.pixels = 2 ** halvings(config)
+        self.pixels: int = 2 ** halvings(config)
         """A latent's side, in pixels."""
         mean = np.array(config.get("latents_mean") or [config.get("shift_factor") or 0.0])
         deviation = np.array(config.get("latents_std") or [1.0])
