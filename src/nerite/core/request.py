@@ -44,7 +44,8 @@ class Request(NamedTuple):
     inputs: named arrays, the batch dimension first where the model has one.
     outputs: the names wanted, in the order wanted; empty means all of the model's.
     version: "" means the newest ready version. timeout_us: 0 means none. trace: None for all
-    but the few requests that are traced; in a worker it is what continues it.
+    but the few requests that are traced; in a worker it is what continues it. slot: where the
+    request's sequence sits on its instance; -1 for a row that only fills a batch up.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Request(NamedTuple):
     sequence_id: Union[int, str] = 0  # noqa: UP007  the same
     sequence_start: bool = False
     sequence_end: bool = False
+    slot: int = 0
     trace: Union[Trace, str, None] = None  # noqa: UP007  the same
 
     @property

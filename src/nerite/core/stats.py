@@ -141,6 +141,8 @@ class Stats:
     def count_execution(self, calls: list[Call]) -> None:
         """`calls` go to an instance together; counted when the first of them ends."""
         first = calls[0]
+        if first.execution_size:  # it has been executed before, and was rescheduled
+            self._count_execution(first, 0)
         size = first.batch_size
         first.execution_size = size if len(calls) == 1 else sum(one.batch_size for one in calls)
 
@@ -151,14 +153,7 @@ class Stats:
         input_ns, infer_ns = call.input_ns, call.infer_ns
         output_ns = max(0, ended - taken - input_ns - infer_ns)
         if call.execution_size:
-            counts.executions += 1
-            batch = counts.batches.get(call.execution_size)
-            if batch is None:
-                batch = counts.batches[call.execution_size] = Batches()
-            batch.count += 1
-            batch.input_ns += input_ns
-            batch.infer_ns += infer_ns
-            batch.output_ns += output_ns
+            self._count_execution(call, output_ns)
         counts.last_ns = ended
         total = ended - call.received_ns
         if self.first_response is not None and not call.answers:
@@ -179,6 +174,17 @@ class Stats:
         if self.samples is not None and call.batch_size:
             sample = Sample(ended, total, queue_ns, input_ns, infer_ns, output_ns)
             self.samples.append(sample)
+
+    def _count_execution(self, call: Call, output_ns: int) -> None:
+        counts = self.counts
+        counts.executions += 1
+        batch = counts.batches.get(call.execution_size)
+        if batch is None:
+            batch = counts.batches[call.execution_size] = Batches()
+        batch.count += 1
+        batch.input_ns += call.input_ns
+        batch.infer_ns += call.infer_ns
+        batch.output_ns += output_ns
 
     def count_hit(self, looked_ns: int) -> None:
         """The answer of a call that `count` is told of next was found in the cache."""

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Callable
 
 from nerite.backends.base import Backend, ModelSpec, open_backend
+from nerite.backends.states import with_states
 from nerite.core.call import RESCHEDULED, Answer, Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import Buffer
@@ -143,7 +144,7 @@ class Worker:
         spec = ModelSpec.from_json(fields["spec"], self._questions)
         self._model = spec.name
         try:
-            backend = open_backend(fields["backend"])
+            backend = with_states(open_backend(fields["backend"]), spec.config)
             config = backend.load(spec)
         except InferenceError as error:
             self._loaded({"error": [error.status.name, error.message]})

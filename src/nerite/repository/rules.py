@@ -9,6 +9,7 @@ from tritonclient.grpc import model_config_pb2
 
 from nerite.core.errors import invalid
 from nerite.repository.config import ModelConfig
+from nerite.repository.sequence_rules import sequence_batching
 
 _INPUT_KINDS = model_config_pb2.BatchInput.Kind
 _OUTPUT_KINDS = model_config_pb2.BatchOutput.Kind
@@ -173,6 +174,7 @@ def _instance_groups(config: ModelConfig) -> Iterator[str]:
 
 _RULES: tuple[Callable[[ModelConfig], Iterator[str]], ...] = (
     _dynamic_batching,
+    sequence_batching,
     _response_cache,
     _tensors,
     _batch_tensors,

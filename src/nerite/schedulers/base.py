@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from nerite.core.call import Call
@@ -19,7 +19,14 @@ class Pool(Protocol):
     """What a scheduler sees of a model's instances."""
 
     @property
+    def ready(self) -> bool: ...
+
+    @property
     def broken(self) -> InferenceError | None: ...
+
+    def each(self) -> Sequence[Pool]:
+        """A pool of its own for every instance, for who cares which one it is."""
+        ...
 
     def take(self, most: int | None = None) -> Executor | None: ...
 

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import shape_of
+from nerite.core.request import Request
 from nerite.schedulers.base import Executor, Pool
 from nerite.schedulers.queue import Levels, Queue
 
 # Triton's test hook: nothing is scheduled before so many requests have come.
-_HOLD = "TRITONSERVER_DELAY_SCHEDULER"
+HOLD = "TRITONSERVER_DELAY_SCHEDULER"
 
 
 class Batching(NamedTuple):
@@ -35,6 +36,17 @@ class Batching(NamedTuple):
     equal_shape: tuple[str, ...] = ()
     equal_content: tuple[str, ...] = ()
     optional: bool = False
+
+    def likeness(self, request: Request) -> Any:
+        """What must be equal for two requests to go together; None where nothing is compared."""
+        if not (self.equal_shape or self.optional):
+            return None
+        inputs = request.inputs
+        return (
+            frozenset(inputs) if self.optional else None,
+            [shape_of(inputs, name)[1:] for name in self.equal_shape if name in inputs],
+            [inputs[name].tobytes() for name in self.equal_content if name in inputs],
+        )
 
 
 ALONE = Batching()
@@ -61,7 +73,7 @@ class BatchScheduler:
         self._queue = Queue(levels, self._dispatch)
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._held = int(os.environ.get(_HOLD, "0")) if batching.max_size > 1 else 0
+        self._held = int(os.environ.get(HOLD, "0")) if batching.max_size > 1 else 0
         # Executions that an instance is handed at once: what waits meanwhile makes a batch.
         self._ahead = 2 if batching.max_size > 1 else None
 
@@ -84,6 +96,10 @@ class BatchScheduler:
 
     def pending(self) -> int:
         return len(self._queue)
+
+    def drain(self) -> list[Call]:
+        """Give up all that wait, for others to end them."""
+        return self._queue.take(len(self._queue))
 
     def close(self) -> None:
         self._closed = True
@@ -126,16 +142,16 @@ class BatchScheduler:
         batching = self._batching
         count = size = best_count = 0
         full = False
-        likeness: Any = None
+        like: Any = None
         oldest = 0
         for call in self._queue:
             if count == 0:
-                likeness, oldest = self._likeness(call), call.received_ns
+                like, oldest = batching.likeness(call.request), call.received_ns
             else:
                 if size + call.batch_size > self._largest and not best_count:
                     best_count = count
                 too_large = size + call.batch_size > batching.max_size
-                if too_large or self._likeness(call) != likeness:
+                if too_large or batching.likeness(call.request) != like:
                     full = True
                     break
             oldest = min(oldest, call.received_ns)
@@ -151,18 +167,6 @@ class BatchScheduler:
             return count, 0
         return 0, oldest + batching.delay_ns
 
-    def _likeness(self, call: Call) -> Any:
-        """What must be equal for two requests to go together; None where nothing is compared."""
-        batching = self._batching
-        if not (batching.equal_shape or batching.optional):
-            return None
-        inputs = call.request.inputs
-        return (
-            frozenset(inputs) if batching.optional else None,
-            [shape_of(inputs, name)[1:] for name in batching.equal_shape if name in inputs],
-            [inputs[name].tobytes() for name in batching.equal_content if name in inputs],
-        )
-
     def _wake_at(self, moment: int) -> None:
         """Dispatch again at a moment of the monotonic clock (ns); 0 for not at all."""
         if self._timer is not None:
@@ -174,5 +178,5 @@ class BatchScheduler:
 
     def _fail_all(self, error: InferenceError | None) -> None:
         if error is not None:
-            for call in self._queue.take(len(self._queue)):
+            for call in self.drain():
                 call.fail(error)

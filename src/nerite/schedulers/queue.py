@@ -68,7 +68,7 @@ class _Level:
         kept: deque[tuple[Call, int]] = deque()
         for call, end in self.in_time:
             if call.cancelled:
-                yield call, _cancelled(call)
+                yield call, cancelled(call)
             elif 0 < end < now and self.policy.delay:
                 self.delayed.append(call)
             elif 0 < end < now:
@@ -79,7 +79,7 @@ class _Level:
         self.in_time = kept
         for call in [call for call in self.delayed if call.cancelled]:
             self.delayed.remove(call)
-            yield call, _cancelled(call)
+            yield call, cancelled(call)
 
 
 class Queue:
@@ -164,5 +164,6 @@ class Queue:
         return min(ends, default=_NEVER)
 
 
-def _cancelled(call: Call) -> InferenceError:
+def cancelled(call: Call) -> InferenceError:
+    """What a call ends with that nobody waits for any more."""
     return InferenceError(Status.CANCELLED, f"{call.request.label}cancelled")
