@@ -276,10 +276,15 @@ def _policy(options: Settings) -> Policy:
 
 def _placing(options: Settings) -> Placing:
     limited = options.rate_limit != "off"
+    settings: dict[str, dict[str, str]] = {}
+    for backend, name, value in options.backend_config:
+        settings.setdefault(backend, {})[name] = value
     return Placing(
         strict_gpu=options.strict_gpu,
         backend_directory=Path(options.backend_directory),
         limiter=RateLimiter(options.rate_limit_resource) if limited else None,
+        settings=settings,
+        complete=not options.disable_auto_complete_config,
     )
 
 

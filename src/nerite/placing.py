@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,18 @@ class Placing:
 
     strict_gpu: refuse models for GPUs that this machine lacks. backend_directory: where
     Python-based backends are, a folder each with a model.py. limiter: whom they all share
-    resources under, if anybody.
+    resources under, if anybody. settings: of each backend by its name, and under "" of all.
+    complete: whether backends fill in what configs leave out.
     """
 
     strict_gpu: bool = False
     backend_directory: Path = Path("/opt/tritonserver/backends")
     limiter: RateLimiter | None = None
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    complete: bool = True
+
+    def settings_of(self, backend: str) -> dict[str, str]:
+        return {**self.settings.get("", {}), **self.settings.get(backend, {})}
 
 
 def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Pool:
@@ -57,6 +63,8 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
                 device_id=device.number,
                 config=config,
                 runtime=runtime,
+                settings=placing.settings_of(entry.config.backend),
+                complete=placing.complete,
             )
             instance = ProcessInstance(backend, spec, home)
             if group.get("passive"):

@@ -1,8 +1,11 @@
 """The onnxruntime backend on graphs made here."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import ml_dtypes
 import numpy as np
@@ -294,3 +297,27 @@ def test_accelerators(tmp_path: Path) -> None:
     with pytest.raises(InferenceError, match="install onnxruntime-openvino, or remove it"):
         OnnxBackend().load(asking("cpu", "openvino"))
     assert loaded(asking("gpu", "tensorrt"))  # this instance runs on the CPU
+
+
+def test_the_servers_settings_of_the_backend(tmp_path: Path, start_server: Any) -> None:
+    simple(tmp_path / "m", "Identity", TensorProto.FLOAT, ["n", 2])
+    options = ("--model-repository", str(tmp_path), "--backend-config")
+    batch = start_server(*options, "onnxruntime,default-max-batch-size=7")
+    with urlopen(f"{batch.url}/v2/models/m/config") as answer:
+        assert json.load(answer)["max_batch_size"] == 7
+    refusing = [*options, "onnxruntime,default-max-batch-size=many", "--exit-on-error=false"]
+    server = start_server(*refusing, "--strict-readiness=false")
+    assert "default-max-batch-size is 'many'" in server.log.read_text()
+
+
+def test_nothing_is_completed_where_that_is_off(tmp_path: Path) -> None:
+    given = replace(simple(tmp_path, "Identity", TensorProto.FLOAT, ["n", 2]), complete=False)
+    with pytest.raises(InferenceError, match="configuration expects 0 inputs, model provides 1"):
+        OnnxBackend().load(given)
+
+
+def test_threads_of_a_pool_for_all(tmp_path: Path) -> None:
+    simple(tmp_path, "Add", TensorProto.FLOAT, [4])
+    settings = {"enable-global-threadpool": "1", "intra_op_thread_count": "3"}
+    given = replace(parameters(tmp_path, intra_op_thread_count="1"), settings=settings)
+    assert loaded(given)._session.get_session_options().intra_op_num_threads == 3

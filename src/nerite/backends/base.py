@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -25,7 +25,9 @@ class ModelSpec:
 
     folder: the model's folder, the parent of its version folders.
     device: "cpu" or "cuda"; device_id: which of those. runtime: of a Python-based backend, its
-    model.py, which reads what is in the model's folder. outside: the server, for its questions.
+    model.py, which reads what is in the model's folder. settings: of the backend, by the names
+    that Triton's --backend-config has. complete: whether to fill in what the config leaves out.
+    outside: the server, for its questions.
     """
 
     name: str
@@ -36,13 +38,16 @@ class ModelSpec:
     device_id: int
     config: Config
     runtime: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
     outside: Outside = Nowhere()
 
     def to_json(self) -> dict[str, Any]:
         """What a worker needs to make the same spec."""
-        fields = {name: getattr(self, name) for name in ("name", "version", "instance", "config")}
-        fields.update(device=self.device, device_id=self.device_id)
-        return {**fields, "folder": str(self.folder), "runtime": str(self.runtime or "")}
+        names = ("name", "version", "instance", "device", "device_id", "config", "complete")
+        fields = {name: getattr(self, name) for name in names}
+        paths = {"folder": str(self.folder), "runtime": str(self.runtime or "")}
+        return {**fields, **paths, "settings": dict(self.settings)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any], outside: Outside) -> ModelSpec:

@@ -102,7 +102,6 @@ class Settings:
         False,
         kinds.BOOLEAN,
         "complete no configurations: each must have a full config.pbtxt",
-        pending=True,
     )
     strict_readiness: bool = _option(True, kinds.BOOLEAN, "be ready only while every model is")
     strict_gpu: bool = _option(
@@ -258,7 +257,6 @@ class Settings:
     backend_config: list[tuple[str, str, str]] = _options(
         kinds.keyed("[<backend>,]<setting>=<value>", "backend-config", named=False),
         "a setting of a backend, or without its name of all",
-        pending=True,
     )
 
     cache_config: list[tuple[str, str, str]] = _options(

@@ -12,7 +12,7 @@ from nerite.backends.base import Config, ModelSpec
 from nerite.backends.onnx.graph import Graph, check, complete
 from nerite.backends.onnx.session import onnx_error, open_session, run_options
 from nerite.backends.ragged import Ragged
-from nerite.backends.together import answer, as_text
+from nerite.backends.together import answer, as_text, number
 from nerite.core.call import Call
 from nerite.core.tensor import Tensor, numpy_dtype
 
@@ -31,10 +31,14 @@ class OnnxBackend:
         self._session = open_session(spec)
         self._run_options = run_options(spec)
         graph = Graph.of(self._session)
-        config = complete(spec.config, graph, _BATCH)
+        config: Config = spec.config
+        if spec.complete:
+            config = complete(
+                config, graph, number(spec.settings, "default-max-batch-size", _BATCH)
+            )
         check(config, graph)
-        self._outputs = [output["name"] for output in config["output"]]
-        dims = {one["name"]: one.get("dims", ()) for one in config["output"]}
+        self._outputs = [output["name"] for output in config.get("output", ())]
+        dims = {one["name"]: one.get("dims", ()) for one in config.get("output", ())}
         inputs, outputs = graph.inputs | graph.initial, graph.outputs
         self._texts = {name for name, one in inputs.items() if one.data_type == "TYPE_STRING"}
         self._scalars = {name for name, one in inputs.items() if not one.shape}

@@ -110,11 +110,14 @@ def _set_threads(spec: ModelSpec, onnxruntime: Any, options: Any) -> None:
         )
     if mode == 1:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    # A pool that Triton shares among its sessions is here the only session's in its process.
+    shared = flag(spec.settings, "enable-global-threadpool", False)
+    counts = spec.settings if shared else spec.parameters
     for name, attribute in (
         ("intra_op_thread_count", "intra_op_num_threads"),
         ("inter_op_thread_count", "inter_op_num_threads"),
     ):
-        count = number(spec.parameters, name, 0)
+        count = number(counts, name, 0)
         if count > 0:
             setattr(options, attribute, count)
     if spec.device == "cpu" and not options.intra_op_num_threads:

@@ -164,7 +164,7 @@ class PythonBackend:
 
 def _complete(found: Any, spec: ModelSpec) -> dict[str, Any]:
     completed: Any = ModelConfig(spec.config)
-    if hasattr(found, "auto_complete_config"):
+    if spec.complete and hasattr(found, "auto_complete_config"):
         try:
             completed = found.auto_complete_config(completed)
         except Exception as error:

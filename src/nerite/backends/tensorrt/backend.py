@@ -9,7 +9,7 @@ from typing import Any
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.ragged import Ragged
 from nerite.backends.tensorrt.engine import Declared, Engine
-from nerite.backends.together import answer, request_inputs
+from nerite.backends.together import answer, number, request_inputs
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.tensor import Tensor
@@ -37,7 +37,10 @@ class TensorRTBackend:
                 f"model '{spec.name}' needs TensorRT and PyTorch: pip install 'nerite[tensorrt]' "
                 f"({error})",
             ) from None
-        config = _complete(spec.config, self._engine)
+        config: Config = spec.config
+        if spec.complete:
+            batch = number(spec.settings, "default-max-batch-size", _BATCH)
+            config = _complete(config, self._engine, batch)
         _check(config, self._engine)
         self._outputs = [output["name"] for output in config["output"]]
         self._ragged = Ragged.of(config)
@@ -79,8 +82,11 @@ def _profiles(spec: ModelSpec) -> list[int]:
     return []
 
 
-def _complete(config: Config, engine: Engine) -> dict[str, Any]:
-    """Fill in from the engine what the config leaves out."""
+def _complete(config: Config, engine: Engine, batch: int) -> dict[str, Any]:
+    """Fill in from the engine what the config leaves out.
+
+    batch: max_batch_size where its first dimensions are free and its profiles allow it.
+    """
     completed = dict(config)
     tensors = [one for one in engine.tensors.values() if not one.values]
     if completed.get("input") and completed.get("output"):
@@ -88,7 +94,7 @@ def _complete(config: Config, engine: Engine) -> dict[str, Any]:
     free = all(one.shape and one.shape[0] == -1 for one in tensors)
     if free and not completed.get("max_batch_size"):
         most = min(dims[0] for profile in engine.profiles for dims in profile.most.values())
-        completed["max_batch_size"] = min(_BATCH, most)
+        completed["max_batch_size"] = min(batch, most)
         others = ("sequence_batching", "dynamic_batching", "ensemble_scheduling")
         if completed["max_batch_size"] > 1 and not any(name in completed for name in others):
             completed["dynamic_batching"] = {}
