@@ -13,6 +13,7 @@ from conformance.suites.infer import (
     SHARED_MEMORY,
 )
 from conformance.suites.lifecycle import LIFECYCLE
+from conformance.suites.limits import BATCH_INPUT, RATE_LIMITER, WARMUP
 from conformance.suites.model_config import MODEL_CONFIG
 from conformance.suites.observing import LOGGING, METRICS, TRACE
 from conformance.suites.python_backend import BACKEND_PYTHON
@@ -41,6 +42,9 @@ SUITES: tuple[Suite, ...] = (
     CLIENT_TIMEOUT,
     REQUEST_CANCELLATION,
     BATCHER,
+    BATCH_INPUT,
+    RATE_LIMITER,
+    WARMUP,
     SEQUENCE_BATCHER,
     DYNA_SEQUENCE_BATCHER,
     SEQUENCE_CORRID_BATCHER,
