@@ -65,6 +65,27 @@ def test_pipeline(start_server: Any) -> None:
     assert loud == [(3, b"SNAILS ARE SLOW!"), (3, b"THEY CARRY HOUSES!")]
 
 
+def test_sequences(start_server: Any) -> None:
+    server = start_server("--model-repository", str(EXAMPLES))
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        sums = []
+        for value in (1, 2, 3):
+            for id in (7, "a text"):
+                asked = [tensor("VALUE", np.array([[value * len(str(id))]], np.float32))]
+                flags = {"sequence_start": value == 1, "sequence_end": value == 3}
+                answer = client.infer("sequence_sum", asked, sequence_id=id, **flags)
+                sums.append(float(answer.as_numpy("SUM")[0, 0]))
+        assert sums == [1, 6, 3, 18, 6, 36]
+
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        client.start_stream(lambda result, error: answers.put(error or result))
+        asked = [tensor("FROM", np.array([[3]], np.int32))]
+        client.async_stream_infer("sequence_countdown", asked)
+        counted = [answers.get(timeout=30).as_numpy("NUMBER").item() for _ in range(4)]
+        assert counted == [3, 2, 1, 0]
+        client.stop_stream()
+
+
 def tensor(name: str, array: np.ndarray) -> triton.InferInput:
     asked = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     asked.set_data_from_numpy(array)
