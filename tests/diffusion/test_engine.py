@@ -1,5 +1,6 @@
 """The loop: who shares a forward, who leaves it, and that everybody gets one event."""
 
+import math
 import threading
 from dataclasses import replace
 
@@ -12,8 +13,11 @@ from nerite.diffusion import (
     EngineClosed,
     InvalidParams,
     Limits,
+    Memory,
+    Overdue,
     Painted,
     Params,
+    Watch,
 )
 from nerite.diffusion.job import Job
 from nerite.diffusion.samplers import SLOTS, build_table
@@ -388,3 +392,148 @@ def test_many_threads_adding_and_aborting_get_one_event_each(pipeline):
     engine.close()
     assert [len(each) for each in events] == [1] * 120
     assert {type(each[0]) for each in events} == {Painted, Aborted}
+
+
+def watching(told, previews=0, exact=False):
+    return Watch(told.append, previews, exact)
+
+
+def test_progress_is_told_after_each_step_and_previews_as_often_as_asked(engine, pipeline):
+    told, events = [], []
+    engine.add(named("a", steps=6), events.append, watch=watching(told, previews=2))
+    drain(engine)
+    assert [progress.step for progress in told] == [1, 2, 3, 4, 5, 6]
+    assert {progress.steps for progress in told} == {6}
+    assert {progress.queue_position for progress in told} == {0}
+    assert [progress.preview is not None for progress in told] == [
+        False, True, False, True, False, False,
+    ]  # fmt: skip
+    assert [progress.eta_seconds for progress in told] == [5, 4, 3, 2, 1, 0]
+    assert [type(event) for event in events] == [Painted]
+
+
+def test_who_waits_is_told_the_place_and_how_it_changes(engine):
+    told = []
+    for images in (4, 2, 2):
+        engine.add(named("a", num_images=images), lambda event: None)
+    engine.add(named("b"), lambda event: None, watch=watching(told))
+    drain(engine)
+    waited = [progress for progress in told if progress.queue_position]
+    assert [progress.queue_position for progress in waited] == [3, 1]
+    assert math.isnan(waited[0].eta_seconds)
+    assert waited[1].eta_seconds > 0
+    assert [progress.step for progress in told[-4:]] == [1, 2, 3, 4]
+
+
+def test_an_exception_in_on_progress_does_not_stop_the_engine(engine, caplog):
+    def fail(progress):
+        raise RuntimeError("the caller's fault")
+
+    events = []
+    engine.add(SMALL, events.append, watch=Watch(fail))
+    drain(engine)
+    assert isinstance(events[0], Painted)
+    assert "on_progress failed" in caplog.text
+
+
+def test_a_request_whose_time_is_up_leaves_before_the_next_step(engine, pipeline):
+    events = {}
+    for name, timeout in (("a", 2.5), ("b", None), ("c", 0.0)):
+        engine.add(
+            named(name), lambda event, name=name: events.update({name: event}), timeout=timeout
+        )
+    drain(engine)
+    assert isinstance(events["a"], Overdue)
+    assert isinstance(events["c"], Overdue)
+    assert isinstance(events["b"], Painted)
+    assert pipeline.forwards == [["a", "b"], ["a", "b"], ["a", "b"], ["b"]]
+
+
+def test_decoding_many_pictures_does_not_hold_up_those_who_step(engine, pipeline):
+    pipeline.before_decode = lambda images: setattr(
+        pipeline, "now", pipeline.now + 0.4 * len(images)
+    )  # half a second for each, a step takes one
+    events = []
+    engine.add(named("a", num_images=3, steps=2), events.append)
+    engine.add(named("b", steps=9), events.append)
+    drain(engine)
+    assert [names for names in pipeline.finishes if names[0] == "a"] == [["a"], ["a", "a"]]
+    assert [len(event.images) for event in events] == [3, 1]
+    assert [image.max() for image in events[0].images] == [0, 1, 2]
+
+
+def test_newcomers_join_a_few_at_a_time_where_others_step(engine, pipeline):
+    engine.add(named("a", steps=6), lambda event: None)
+    engine.step()
+    for name in "bcd":
+        engine.add(named(name), lambda event: None)
+    drain(engine)
+    assert pipeline.starts[0] == ["a"]
+    assert [len(names) for names in pipeline.starts[1:]] == [1, 1, 1]
+
+
+def test_memory_bounds_what_runs(pipeline):
+    memory = Memory(per_pixel=1.0, budget=2 * 2 * 64 * 64)  # two guided pictures
+    engine = Engine(pipeline, max_running_images=16, memory=memory, clock=pipeline.clock)
+    for name in "abc":
+        engine.add(named(name), lambda event: None)
+    engine.add(replace(LARGE, width=256, height=256), lambda event: None)  # more than all there is
+    drain(engine)
+    assert max(len(names) for names in pipeline.forwards) == 2
+    assert pipeline.finishes[-1] == ["large"]
+
+
+def test_where_memory_runs_out_fewer_share_a_forward_and_nobody_is_lost(pipeline):
+    def fail(jobs):
+        if len(jobs) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    pipeline.before_step = fail
+    memory = Memory(per_pixel=1.0, budget=1 << 40)
+    engine = Engine(pipeline, max_running_images=8, memory=memory, clock=pipeline.clock)
+    events = []
+    for name in "abcd":
+        engine.add(named(name), events.append)
+    drain(engine)
+    assert [type(event) for event in events] == [Painted] * 4
+    assert max(len(names) for names in pipeline.forwards) == 2
+    assert "memory" in pipeline.dropped
+    for name in "efgh":  # and it stays so
+        engine.add(named(name), events.append)
+    before = len(pipeline.dropped)
+    drain(engine)
+    assert pipeline.dropped[before:].count("memory") == 0
+
+
+def test_who_needs_too_much_memory_alone_is_the_only_one_lost(engine, pipeline):
+    def fail(jobs):
+        if jobs[0].params.width > 64:
+            raise MemoryError
+
+    pipeline.before_step = fail
+    events = {}
+    for request in (SMALL, LARGE):
+        engine.add(request, lambda event, name=request.prompt: events.update({name: event}))
+    drain(engine)
+    assert isinstance(events["large"], MemoryError)
+    assert isinstance(events["small"], Painted)
+
+
+def test_decoding_one_by_one_where_memory_runs_out(engine, pipeline):
+    def fail(images):
+        if len(images) > 1:
+            raise MemoryError
+
+    pipeline.before_decode = fail
+    events = []
+    engine.add(named("a", num_images=3), events.append)
+    drain(engine)
+    assert events[0].images.shape == (3, 64, 64, 3)
+
+
+def test_work_that_nobody_wants_is_dropped(engine, pipeline):
+    ticket = engine.add(SMALL, lambda event: None)
+    engine.step()
+    engine.abort(ticket)
+    drain(engine)
+    assert pipeline.dropped == ["small"]

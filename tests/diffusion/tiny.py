@@ -224,6 +224,36 @@ def _stable_diffusion_3(folder, *, t5=True):
     )
 
 
+def _pixart(folder):
+    import diffusers
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    words = _write_t5_tokenizer(folder / "tokenizer")
+    config = T5Config(
+        vocab_size=words, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    transformer = diffusers.PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_channels=16,
+        in_channels=4,
+        cross_attention_dim=16,
+        out_channels=8,
+        norm_num_groups=1,
+    )
+    return diffusers.PixArtAlphaPipeline(
+        tokenizer=T5TokenizerFast.from_pretrained(folder / "tokenizer"),
+        text_encoder=T5EncoderModel(config).eval(),
+        vae=vae(),
+        transformer=transformer.eval(),
+        scheduler=diffusers.DDIMScheduler(clip_sample=False),
+    )
+
+
 _MAKERS = {
     "sd": _stable_diffusion,
     "sd inpaint": lambda folder: _stable_diffusion(folder, in_channels=9),
@@ -234,6 +264,7 @@ _MAKERS = {
     "sd3 without t5": lambda folder: _stable_diffusion_3(folder, t5=False),
 }
 KINDS = tuple(_MAKERS)
+_MAKERS["pixart"] = _pixart  # the general family's
 
 
 def make(kind: str, folder: Path):

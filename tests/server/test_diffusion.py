@@ -22,6 +22,9 @@ from .conftest import Serve, Serving
 
 _TYPES = {"INT64": np.int64, "INT32": np.int32, "FP32": np.float32}
 KINDS = {
+    "image": "BYTES",
+    "mask": "BYTES",
+    "strength": "FP32",
     "prompt": "BYTES",
     "negative_prompt": "BYTES",
     "scheduler": "BYTES",
@@ -101,12 +104,47 @@ def test_a_bare_config_is_completed(client: Any) -> None:
     metadata = client.get_model_metadata("plain")
     assert [entry["name"] for entry in metadata["inputs"]] == [
         "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "width", "height",
-        "num_images", "scheduler",
+        "num_images", "scheduler", "image", "mask", "strength", "clip_skip",
     ]  # fmt: skip
     assert metadata["outputs"] == [
         {"name": "generated_image", "datatype": "UINT8", "shape": [-1, -1, 3]},
         {"name": "seed", "datatype": "INT64", "shape": [1]},
     ]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_a_picture_from_a_picture(client: Any) -> None:
+    drawn = picture(paint(client, seed=3, steps=6))
+    file = png(drawn)
+    near = picture(paint(client, image=file, strength=0.3, seed=4, steps=8))
+    far = picture(paint(client, image=file, strength=1.0, seed=4, steps=8))
+    assert near.shape == drawn.shape
+    error = [np.abs(one.astype(int) - drawn).mean() for one in (near, far)]
+    assert error[0] < error[1]
+    text = base64.b64encode(file).decode()
+    same = picture(paint(client, image=text, strength=0.3, seed=4, steps=8))
+    np.testing.assert_array_equal(same, near)
+
+
+def test_a_mask_keeps_the_rest(client: Any) -> None:
+    drawn = picture(paint(client, seed=3, steps=6))
+    mask = np.zeros((128, 128), np.uint8)
+    mask[:, 64:] = 255
+    painted = picture(paint(client, image=png(drawn), mask=png(mask), seed=4, steps=6))
+    change = np.abs(painted.astype(int) - drawn).mean(axis=(0, 2))
+    assert change[:48].mean() < change[80:].mean() / 2
+
+
+def test_a_picture_brings_its_size(client: Any) -> None:
+    image = png(np.zeros((100, 200, 3), np.uint8))
+    assert picture(paint(client, image=image, strength=0.5)).shape == (96, 200, 3)
+    sized = paint(client, image=image, strength=0.5, width=64, height=72)
+    assert picture(sized).shape == (72, 64, 3)
 
 
 def test_same_seed_same_picture(client: Any) -> None:
@@ -218,6 +256,13 @@ def test_strict_gpu_refuses(serve: Serve, repository: Path) -> None:
         ("num_images", 0, "num_images is 0: it must be a whole number"),
         ("num_images", 1000, "num_images is 1000: it must be a whole number from 1 to 16"),
         ("scheduler", "magic", "unknown scheduler 'magic'; known: ddim"),
+        ("strength", 0.5, "strength is given without image"),
+        ("mask", png(np.zeros((8, 8), np.uint8)), "mask is given without image"),
+        ("image", b"no picture", "image cannot be read: "),
+        ("image", png(np.zeros((64, 64, 3), np.uint8))[:60], "image cannot be read: "),
+        ("image", b"GIF89a" + bytes(20), "image cannot be read: "),
+        ("clip_skip", 1, "clip_skip is not served: this export gives only its last layer"),
+        ("prompt", "(a house)1000", "has weight 1000: at most 20"),
     ],
 )
 def test_bad_values(client: Any, name: str, value: Any, expected: str) -> None:
@@ -315,3 +360,83 @@ def test_the_front_process_has_no_runtime(serving: Serving) -> None:
     assert "numpy" in loaded
     assert "onnxruntime" not in loaded
     assert "torch" not in loaded
+
+
+def stream(serving: Serving, parameters: dict[str, Any], **values: Any) -> list[dict[str, Any]]:
+    """The events of generate_stream."""
+    connection = http.client.HTTPConnection(serving.http, timeout=120)
+    body = json.dumps({"prompt": "a red house", "seed": 5, "steps": 6, **values, **parameters})
+    connection.request("POST", "/v2/models/plain/generate_stream", body)
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
+
+
+def test_progress_comes_before_the_picture(serving: Serving, client: Any) -> None:
+    wish = {"progress": True, "previews": 2, "preview_format": "jpeg"}
+    *told, last = stream(serving, wish)
+    assert [event["step"] for event in told if event["queue_position"] == 0] == [1, 2, 3, 4, 5, 6]
+    assert {event["steps"] for event in told} == {6}
+    assert told[-1]["eta_seconds"] >= 0
+    previews = [event["preview"] for event in told if "preview" in event]
+    assert len(previews) == 2  # after 2 and 4 of 6: the last is the picture itself
+    assert Image.open(io.BytesIO(base64.b64decode(previews[0]))).size == (16, 16)
+    plain = picture(paint(client, seed=5, steps=6))
+    assert last["seed"] == 5
+    np.testing.assert_array_equal(np.array(last["generated_image"], np.uint8), plain.reshape(-1))
+
+
+def test_without_progress_a_stream_has_one_answer(serving: Serving) -> None:
+    assert len(stream(serving, {}, steps=1)) == 1
+
+
+def test_bad_wishes_for_previews(serving: Serving) -> None:
+    assert "previews" in stream(serving, {"progress": True, "previews": -1})[0]["error"]
+    assert "preview_format" in stream(serving, {"preview_format": "gif"})[0]["error"]
+
+
+def test_progress_on_a_grpc_stream(serving: Serving) -> None:
+    answers: list[Any] = []
+    ended = threading.Event()
+
+    def take(result: Any, error: Any) -> None:
+        answers.append(error or result)
+        if error is not None or "generated_image" in names(result):
+            ended.set()
+
+    with grpcclient.InferenceServerClient(serving.grpc) as grpc:
+        grpc.start_stream(take)
+        inputs = []
+        for name, kind, value in (("prompt", "BYTES", b"a tree"), ("steps", "INT32", 4)):
+            entry = grpcclient.InferInput(name, [1], kind)
+            entry.set_data_from_numpy(np.array([value], object if kind == "BYTES" else np.int32))
+            inputs.append(entry)
+        wish = {"progress": True, "previews": 1, "preview_decoder": "vae"}
+        grpc.async_stream_infer("plain", inputs, parameters=wish)
+        assert ended.wait(60)
+        grpc.stop_stream()
+    steps = [answer.as_numpy("step").tolist() for answer in answers[:-1]]
+    assert steps[-4:] == [[1], [2], [3], [4]]
+    assert answers[-2].as_numpy("preview") is None
+    assert answers[-3].as_numpy("preview").shape == (128, 128, 3)
+    assert picture(answers[-1]).shape == (128, 128, 3)
+
+
+def names(result: Any) -> list[str]:
+    return [output.name for output in result.get_response().outputs]
+
+
+def test_a_request_whose_time_is_up_is_left(serving: Serving, client: Any) -> None:
+    document = {
+        "inputs": [
+            {"name": name, "datatype": kind, "shape": [1], "data": [value]}
+            for name, (kind, value) in LONG.items()
+        ],
+        "parameters": {"timeout": 300_000},
+    }
+    connection = http.client.HTTPConnection(serving.http, timeout=60)
+    connection.request("POST", "/v2/models/plain/infer", json.dumps(document))
+    answer = connection.getresponse()
+    assert "Request timeout expired" in answer.read().decode()
+    connection.close()
+    assert picture(paint(client, steps=1)).shape == (128, 128, 3)

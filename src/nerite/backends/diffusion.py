@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic_ns
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,15 @@ from nerite.diffusion import (
     EngineClosed,
     InvalidParams,
     Limits,
+    Overdue,
     Painted,
     Params,
+    Progress,
     Ticket,
+    Watch,
     find_model_folder,
     open_pipeline,
+    read_picture,
 )
 
 # The inputs of a model whose config declares none, and what each is called in Params.
@@ -47,11 +52,18 @@ _INPUTS = {
     "height": "TYPE_INT32",
     "num_images": "TYPE_INT32",
     "scheduler": "TYPE_STRING",
+    "image": "TYPE_STRING",
+    "mask": "TYPE_STRING",
+    "strength": "TYPE_FP32",
+    "clip_skip": "TYPE_INT32",
 }
+_PICTURES = ("image", "mask")  # files, or pixels where a config declares them TYPE_UINT8
 _IMAGE, _SEED = "generated_image", "seed"
 _OUTPUTS = {_IMAGE: ("TYPE_UINT8", [-1, -1, 3]), _SEED: ("TYPE_INT64", [1])}
 _MAX_RUNNING = 16
 _SEEDS = 1 << 32  # a seed's low 32 bits are all that count
+_STRICT_ROWS = 4  # of a forward, where a picture's bytes may not depend on its neighbours
+_PREVIEW_FORMATS = ("raw", "jpeg")
 
 # A config's parameters, the field of Params each sets by default, and how to read it.
 _DEFAULTS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -82,8 +94,15 @@ class DiffusionBackend:
     def load(self, spec: ModelSpec) -> Config:
         folder = find_model_folder(spec.version_folder)
         device = "cpu" if spec.device == "cpu" else f"{spec.device}:{spec.device_id}"
-        threads = _number(spec.parameters, "intra_op_thread_count", int)
-        pipeline = open_pipeline(folder, device=device, threads=threads)
+        pipeline = open_pipeline(
+            folder,
+            device=device,
+            threads=_number(spec.parameters, "intra_op_thread_count", int),
+            runtime=spec.parameters.get("runtime", "auto"),
+            dtype=spec.parameters.get("dtype", "auto"),
+            fixed_rows=_fixed_rows(spec.parameters),
+        )
+        self._limits = pipeline.limits
         images = _number(spec.parameters, "max_running_images", int) or _MAX_RUNNING
         config = complete(spec.config)
         self._roles = _roles(config)
@@ -92,16 +111,19 @@ class DiffusionBackend:
         try:
             pipeline.check(Params("", **{"seed": 0, **self._defaults}))
         except InvalidParams as error:
-            text = f"model '{spec.name}': the config's parameters give {error}"
-            raise InferenceError(Status.INVALID_ARG, text) from None
-        self._engine = Engine(pipeline, max_running_images=images)
+            if error.field not in _PICTURES:  # which no config can give
+                text = f"model '{spec.name}': the config's parameters give {error}"
+                raise InferenceError(Status.INVALID_ARG, text) from None
+        memory = pipeline.measure()
+        self._engine = Engine(pipeline, max_running_images=images, memory=memory)
         self._engine.start()
         return config
 
     def execute(self, calls: list[Call]) -> None:
         for call in calls:
             try:
-                _Painting(call, self._params(call.request), self).start(self._engine)
+                params = self._params(call.request)
+                _Painting(call, params, self).start(self._engine, _watched(call.request))
             except InvalidParams as error:
                 call.fail(invalid(f"{call.request.label}{error}"))
             except EngineClosed as error:
@@ -117,7 +139,11 @@ class DiffusionBackend:
     def _params(self, request: Request) -> list[Params]:
         """One Params per item of the request's batch."""
         values = {
-            ("prompt" if name == self._roles.prompt else name): _column(request, name, tensor)
+            ("prompt" if name == self._roles.prompt else name): (
+                self._pictures(name, tensor)
+                if name in _PICTURES
+                else _column(request, name, tensor)
+            )
             for name, tensor in request.inputs.items()
         }
         for name in ("width", "height", "num_images"):
@@ -131,14 +157,43 @@ class DiffusionBackend:
             for item in range(len(values["prompt"]))
         ]
 
+    def _pictures(self, name: str, tensor: Tensor) -> list[Any]:
+        """Pixels for each item of the batch; None for an empty text."""
+        if tensor.dtype.kind != "O":
+            return list(tensor) if self._batches else [tensor]
+        files = [
+            value if isinstance(value, bytes) else str(value).encode() for value in tensor.flat
+        ]
+        return [read_picture(name, file) if file else None for file in files]
+
     def _with_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        values = {"seed": secrets.randbelow(_SEEDS), **self._defaults, **given}
+        values = {"seed": secrets.randbelow(_SEEDS), **self._defaults}
+        if given.get("image") is not None:
+            values |= self._limits.fit(given["image"].shape[1], given["image"].shape[0])
+        values |= given
         values["scheduler"] = values.get("scheduler") or None
         return values
 
     def finish(self, work: Callable[[], None]) -> None:
         """Run `work` outside the engine's thread."""
         self._answers.submit(work)
+
+    def progress(self, request: Request, told: Progress) -> Response:
+        """How far a request is, as an answer before its last."""
+        outputs: dict[str, Tensor] = {
+            "step": np.array([told.step], np.int32),
+            "steps": np.array([told.steps], np.int32),
+            "queue_position": np.array([told.queue_position], np.int32),
+            "eta_seconds": np.array([told.eta_seconds], np.float32),
+        }
+        if told.preview is not None:
+            outputs["preview"] = told.preview
+            if request.parameters.get("preview_format") == "jpeg" or self._roles.image_is_text:
+                file = base64.b64encode(_encoded(told.preview, "jpeg"))
+                outputs["preview"] = np.array([file], object)
+        if self._batches:
+            outputs = {name: tensor[None] for name, tensor in outputs.items()}
+        return Response(outputs, final=False)
 
     def response(self, request: Request, painted: Sequence[Painted]) -> Response:
         """The pictures of a whole request, in the shape the config and the request ask for."""
@@ -163,16 +218,41 @@ class _Painting:
         self._tickets: list[Ticket] = []
         self._painted: dict[int, Painted] = {}
 
-    def start(self, engine: Engine) -> None:
-        """Raises what Engine.add raises, with nothing left in the engine."""
+    def start(self, engine: Engine, watched: tuple[int, bool] | None) -> None:
+        """Raises what Engine.add raises, with nothing left in the engine.
+
+        ``watched`` tells how often a preview is wanted and whether by the decoder; the progress
+        told is that of the request's first picture.
+        """
         self._engine = engine
+        watch = None if watched is None else Watch(self._progress, *watched)
+        timeout = self._timeout()
         try:
             for item, params in enumerate(self._params):
-                self._tickets.append(engine.add(params, partial(self._event, item)))
+                ticket = engine.add(
+                    params,
+                    partial(self._event, item),
+                    watch=None if item else watch,
+                    timeout=timeout,
+                )
+                self._tickets.append(ticket)
         except Exception:
             self._abort()
             raise
         self._call.on_cancel(self._abort)
+
+    def _timeout(self) -> float | None:
+        """Seconds that are left of those the request was given."""
+        given = self._call.request.timeout_us
+        if not given:
+            return None
+        return given / 1e6 - (monotonic_ns() - self._call.received_ns) / 1e9
+
+    def _progress(self, told: Progress) -> None:
+        self._backend.finish(partial(self._tell, told))
+
+    def _tell(self, told: Progress) -> None:
+        self._call.send(self._backend.progress(self._call.request, told))
 
     def _abort(self) -> None:
         for ticket in self._tickets:
@@ -187,6 +267,9 @@ class _Painting:
         self._abort()  # one picture of the request is lost, so the others are not wanted either
         if isinstance(event, Aborted):
             error = InferenceError(Status.CANCELLED, f"{self._call.request.label}cancelled")
+        elif isinstance(event, Overdue):
+            text = f"{self._call.request.label}Request timeout expired"
+            error = InferenceError(Status.UNAVAILABLE, text)
         elif isinstance(event, EngineClosed):
             error = InferenceError(Status.UNAVAILABLE, str(event))
         else:
@@ -230,7 +313,11 @@ def _roles(config: Config) -> _Roles:
             "or a single input of TYPE_STRING"
         )
     wrong = {
-        one: kind for one, kind in inputs.items() if one != prompt and _INPUTS.get(one) != kind
+        one: kind
+        for one, kind in inputs.items()
+        if one != prompt
+        and _INPUTS.get(one) != kind
+        and not (one in _PICTURES and kind == "TYPE_UINT8")
     }
     if wrong:
         one, kind = next(iter(wrong.items()))
@@ -254,6 +341,27 @@ def _defaults(parameters: Mapping[str, str], limits: Limits) -> dict[str, Any]:
         if value is not None:
             values[field] = value
     return values
+
+
+def _fixed_rows(parameters: Mapping[str, str]) -> int | None:
+    """The rows of every forward, where the config asks for pictures that are the same bytes."""
+    wanted = parameters.get("reproducible")
+    if wanted not in (None, "strict"):
+        raise invalid(f"parameter reproducible is '{wanted}': only 'strict' has a meaning")
+    return _STRICT_ROWS if wanted else None
+
+
+def _watched(request: Request) -> tuple[int, bool] | None:
+    """Every how many steps a preview is wanted, and whether by the decoder; None for silence."""
+    asked = request.parameters
+    every = asked.get("previews", 0)
+    if not isinstance(every, int) or isinstance(every, bool) or every < 0:
+        raise invalid(f"{request.label}parameter 'previews' is {every}: every how many steps, or 0")
+    if asked.get("preview_format", "raw") not in _PREVIEW_FORMATS:
+        raise invalid(f"{request.label}parameter 'preview_format' must be 'raw' or 'jpeg'")
+    if asked.get("progress") not in (True, "true", 1):
+        return None
+    return every, asked.get("preview_decoder") == "vae"
 
 
 def _number(parameters: Mapping[str, str], name: str, kind: Callable[[str], Any]) -> Any:
@@ -283,11 +391,11 @@ def _as_text(images: Tensor) -> Tensor:
     """Pictures [..., h, w, 3] as base64 PNG texts [..., 1], BYTES."""
     flat = images.reshape(-1, *images.shape[-3:])
     texts = np.empty(len(flat), object)
-    texts[:] = [base64.b64encode(_png(image)) for image in flat]
+    texts[:] = [base64.b64encode(_encoded(image, "png")) for image in flat]
     return texts.reshape(*images.shape[:-3], 1) if images.ndim > 3 else texts
 
 
-def _png(image: Tensor) -> bytes:
+def _encoded(image: Tensor, kind: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "png")
+    Image.fromarray(image).save(buffer, kind)
     return buffer.getvalue()

@@ -9,6 +9,7 @@ Importing it costs numpy only: onnxruntime, torch and tokenizers are loaded with
 """
 
 from nerite.diffusion.engine import Aborted, Engine, EngineClosed, Overdue
+from nerite.diffusion.images import read_picture
 from nerite.diffusion.job import InvalidParams, Painted, Params, Progress
 from nerite.diffusion.limits import MAX_PIXELS, Limits
 from nerite.diffusion.memory import Memory
@@ -34,4 +35,5 @@ __all__ = [
     "Watch",
     "find_model_folder",
     "open_pipeline",
+    "read_picture",
 ]

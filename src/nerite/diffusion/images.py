@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nerite.diffusion.job import InvalidParams
+from nerite.diffusion.limits import MAX_PIXELS
+
 _log = logging.getLogger(__name__)
+
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def read_picture(field: str, data: bytes) -> NDArray[np.uint8]:
+    """A PNG, JPEG or WebP file, or its base64 form, as pixels uint8 [h, w, 3], as a mask [h, w].
+
+    Raises InvalidParams, which names ``field``, before more than the file's head is read where
+    it has too many pixels.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of bombs, which have a limit of their own here
+            with Image.open(io.BytesIO(_plain(data)), formats=_FORMATS) as opened:
+                pixels = opened.width * opened.height
+                if pixels <= MAX_PIXELS:
+                    turned = ImageOps.exif_transpose(opened)
+                    return np.array(turned.convert("L" if field == "mask" else "RGB"))
+    except Image.DecompressionBombError:
+        pixels = MAX_PIXELS + 1
+    except Exception as error:  # many types, and whatever a broken file makes a decoder raise
+        text = f"{field} cannot be read: {type(error).__name__}; a PNG, JPEG or WebP is expected"
+        raise InvalidParams(field, text) from None
+    raise InvalidParams(field, f"{field} has too many pixels: at most {MAX_PIXELS} are taken")
+
+
+def _plain(data: bytes) -> bytes:
+    """The file's bytes; what does not begin as a picture does is taken for base64."""
+    if data.startswith((b"\x89PNG", b"\xff\xd8", b"RIFF")):
+        return data
+    return base64.b64decode(data.rpartition(b"base64,")[2], validate=False)
 
 
 def to_network(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.float32]:

@@ -52,6 +52,19 @@ class Limits:
         if params.image is None and params.strength is not None:
             raise InvalidParams("strength", "strength is given without image: it is its share")
 
+    def fit(self, width: int, height: int) -> dict[str, int]:
+        """``width`` and ``height`` for a picture of that size: as near below it as can be."""
+        scale = max(1.0, self.min_size / max(1, min(width, height)))
+        scale = min(scale, self.max_size / max(width, height, 1))
+        sides = {"width": width * scale, "height": height * scale}
+        multiple = self.size_multiple
+        lowest = -(-self.min_size // multiple) * multiple
+        highest = self.max_size // multiple * multiple
+        return {
+            name: min(max(int(side) // multiple * multiple, lowest), highest)
+            for name, side in sides.items()
+        }
+
     def _check_size(self, field: str, value: object) -> None:
         low, high, multiple = self.min_size, self.max_size, self.size_multiple
         rule = f"it must be a multiple of {multiple} from {low} to {high}"

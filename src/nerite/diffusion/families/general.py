@@ -54,7 +54,8 @@ class General:
         self.limits.check(params)
         for field, name, usual in _OPTIONAL:
             given = getattr(params, field)
-            if name not in self._accepted and given is not usual and given != usual:
+            asked = given is not None if usual is None else given != usual
+            if asked and name not in self._accepted:
                 text = f"{field} is not served: {type(self._pipe).__name__} knows no {name}"
                 raise InvalidParams(field, text)
         if params.scheduler is not None:
@@ -97,6 +98,8 @@ class General:
             "guidance_scale": one.guidance_scale,
             "height": one.height,
             "width": one.width,
+            # The size that was asked for, not one near it that the model saw more often.
+            "use_resolution_binning": False,
         }
         if any(params.negative_prompt for params in requests):
             arguments["negative_prompt"] = [params.negative_prompt for params in images]
@@ -200,8 +203,11 @@ class Round:
         import torch
 
         self._go.acquire()
-        if "callback_on_step_end" in inspect.signature(type(self._pipe).__call__).parameters:
-            self._arguments["callback_on_step_end"] = self._rest
+        accepted = inspect.signature(type(self._pipe).__call__).parameters
+        if "callback_on_step_end" in accepted:
+            self._arguments["callback_on_step_end"] = lambda pipe, step, *_: self._rest(step)
+        elif "callback" in accepted:  # as older pipelines have it
+            self._arguments["callback"] = lambda step, *_: self._rest(step)
         try:
             self._pipe.set_progress_bar_config(disable=True)
             with torch.inference_mode():
@@ -212,8 +218,8 @@ class Round:
             self._error = error
         self._rests.release()
 
-    def _rest(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        steps = getattr(pipe, "num_timesteps", 0) or self._arguments["num_inference_steps"]
+    def _rest(self, step: int) -> dict[str, Any]:
+        steps = getattr(self._pipe, "num_timesteps", 0) or self._arguments["num_inference_steps"]
         if step + 1 < int(steps):
             self._rests.release()
             self._go.acquire()
