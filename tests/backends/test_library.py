@@ -36,7 +36,56 @@ QUERY = """
     output [ { name: "OUTPUT0" data_type: TYPE_UINT8 dims: [ -1 ] },
              { name: "OUTPUT1" data_type: TYPE_UINT8 dims: [ -1 ] } ]
 """
-CONFIGS = {"identity": IDENTITY, "repeat": REPEAT, "square": SQUARE, "query": QUERY}
+SEQUENCE = """
+    name: "sequence" backend: "sequence" max_batch_size: 4
+    sequence_batching { direct { } control_input [
+        { name: "START" control { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } },
+        { name: "READY" control { kind: CONTROL_SEQUENCE_READY int32_false_true: [ 0, 1 ] } } ] }
+    input { name: "INPUT" data_type: TYPE_INT32 dims: [ 1 ] }
+    output { name: "OUTPUT" data_type: TYPE_INT32 dims: [ 1 ] }
+    instance_group { kind: KIND_CPU }
+"""
+DYNA_SEQUENCE = """
+    name: "dyna_sequence" backend: "dyna_sequence" max_batch_size: 4
+    sequence_batching { oldest { max_candidate_sequences: 4 } control_input [
+        { name: "START" control { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } },
+        { name: "END" control { kind: CONTROL_SEQUENCE_END int32_false_true: [ 0, 1 ] } },
+        { name: "READY" control { kind: CONTROL_SEQUENCE_READY int32_false_true: [ 0, 1 ] } },
+        { name: "CORRID" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } } ] }
+    input { name: "INPUT" data_type: TYPE_INT32 dims: [ 1 ] }
+    output { name: "OUTPUT" data_type: TYPE_INT32 dims: [ 1 ] }
+    instance_group { kind: KIND_CPU }
+"""
+ITERATIVE_SEQUENCE = """
+    name: "iterative_sequence" backend: "iterative_sequence"
+    model_transaction_policy { decoupled: true }
+    sequence_batching { iterative_sequence: true }
+    input { name: "INPUT" data_type: TYPE_INT32 dims: [ 1 ] }
+    output { name: "OUTPUT" data_type: TYPE_INT32 dims: [ 1 ] }
+    instance_group { kind: KIND_CPU }
+"""
+IMPLICIT_STATE = """
+    name: "implicit_state" backend: "implicit_state"
+    sequence_batching {
+        control_input { name: "START"
+            control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } }
+        state { input_name: "INPUT_STATE" output_name: "OUTPUT_STATE"
+                data_type: TYPE_INT32 dims: 1 } }
+    input [ { name: "INPUT" data_type: TYPE_INT32 dims: [ 1 ] },
+            { name: "TEST_CASE" data_type: TYPE_INT32 dims: [ 1 ] } ]
+    output { name: "OUTPUT" data_type: TYPE_INT32 dims: [ 1 ] }
+    instance_group { kind: KIND_CPU }
+"""
+CONFIGS = {
+    "sequence": SEQUENCE,
+    "dyna_sequence": DYNA_SEQUENCE,
+    "iterative_sequence": ITERATIVE_SEQUENCE,
+    "implicit_state": IMPLICIT_STATE,
+    "identity": IDENTITY,
+    "repeat": REPEAT,
+    "square": SQUARE,
+    "query": QUERY,
+}
 
 
 def write(folder: Path, name: str, config: str) -> None:
@@ -112,3 +161,39 @@ def test_query(server: nerite.SyncServer) -> None:
         "OUTPUT0": (2,),
         "OUTPUT1": (2,),
     }
+
+
+def steps(
+    server: nerite.SyncServer, model: str, number: int, *values: int, **more: int
+) -> list[int]:
+    """The OUTPUT of each step of one sequence."""
+    found = []
+    shape = (1, 1) if "sequence" in model else (1,)
+    for index, value in enumerate(values):
+        inputs = {"INPUT": np.full(shape, value, np.int32)}
+        inputs |= {name: np.full(shape, one, np.int32) for name, one in more.items()}
+        request = nerite.Request(
+            model,
+            inputs,
+            sequence_id=number,
+            sequence_start=index == 0,
+            sequence_end=index == len(values) - 1,
+        )
+        found.append(int(server.infer(request).one().outputs["OUTPUT"].flat[0]))
+    return found
+
+
+def test_sums_of_sequences(server: nerite.SyncServer) -> None:
+    assert steps(server, "sequence", 7, 1, 2, 3) == [1, 3, 6]
+    assert steps(server, "sequence", 7, 5, 5) == [5, 10]
+    assert steps(server, "dyna_sequence", 40, 1, 2, 3) == [1, 3, 46]  # and the id at the end
+
+
+def test_implicit_state(server: nerite.SyncServer) -> None:
+    assert steps(server, "implicit_state", 3, 1, 2, 3, TEST_CASE=1) == [1, 3, 6]
+
+
+def test_iterative_sequence(server: nerite.SyncServer) -> None:
+    request = nerite.Request("iterative_sequence", {"INPUT": np.array([2], np.int32)})
+    answers = [one for one in server.infer(request) if one.outputs]
+    assert [one.outputs["OUTPUT"].tolist() for one in answers] == [[1], [0]]
