@@ -28,6 +28,7 @@ from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_grpc import open_grpc
 from nerite.frontends.v2_metadata import server_metadata
+from nerite.instances.host_policy import cores_of
 from nerite.instances.rate_limiter import RateLimiter
 from nerite.placing import Placing
 from nerite.repository.repository import Repository
@@ -283,6 +284,7 @@ def _placing(options: Settings) -> Placing:
         strict_gpu=options.strict_gpu,
         backend_directory=Path(options.backend_directory),
         limiter=RateLimiter(options.rate_limit_resource) if limited else None,
+        policies=_read(lambda: cores_of(options.host_policy)),
         settings=settings,
         complete=not options.disable_auto_complete_config,
     )

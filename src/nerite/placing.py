@@ -12,6 +12,7 @@ from nerite.core.errors import invalid
 from nerite.core.home import Home
 from nerite.instances.base import Instance, Pool
 from nerite.instances.devices import Device, devices
+from nerite.instances.host_policy import Cores
 from nerite.instances.process import ProcessInstance
 from nerite.instances.rate_limiter import GLOBAL, Need, RateLimiter, Resource
 from nerite.repository import config as configs
@@ -31,6 +32,7 @@ class Placing:
     strict_gpu: bool = False
     backend_directory: Path = Path("/opt/tritonserver/backends")
     limiter: RateLimiter | None = None
+    policies: Mapping[str, Cores] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     complete: bool = True
 
@@ -66,7 +68,8 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
                 settings=placing.settings_of(entry.config.backend),
                 complete=placing.complete,
             )
-            instance = ProcessInstance(backend, spec, home)
+            cores = placing.policies.get(group["host_policy"] or device.policy)
+            instance = ProcessInstance(backend, spec, home, cores)
             if group.get("passive"):
                 passive.append(instance)
             else:

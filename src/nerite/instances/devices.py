@@ -19,6 +19,11 @@ class Device(NamedTuple):
     kind: str
     number: int
 
+    @property
+    def policy(self) -> str:
+        """The host policy of what runs here and names none."""
+        return "cpu" if self.kind == "cpu" else f"gpu_{self.number}"
+
 
 CPU = Device("cpu", 0)
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from nerite.backends.base import LOGGED, Config, ModelSpec
 from nerite.core.call import Answer, Call
-from nerite.core.errors import InferenceError, Status
+from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.home import Home
 from nerite.instances import wire
 from nerite.instances.asked import Asked
+from nerite.instances.host_policy import Cores
 from nerite.instances.link import Link
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,10 @@ _MOST_AHEAD = 64
 class ProcessInstance:
     """A backend in a child process. Belongs to one loop."""
 
-    def __init__(self, backend: str, spec: ModelSpec, home: Home) -> None:
+    def __init__(
+        self, backend: str, spec: ModelSpec, home: Home, cores: Cores | None = None
+    ) -> None:
+        """cores: where the worker may run; None for anywhere."""
         self.ready = False
         self.broken: InferenceError | None = None
         self.in_flight = 0
@@ -54,6 +58,7 @@ class ProcessInstance:
         self._backend = backend
         self._spec = spec
         self._home = home
+        self._cores = cores
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._batches: dict[int, tuple[Callable[[], None], list[Call]]] = {}
@@ -156,8 +161,10 @@ class ProcessInstance:
         reading = self._loop.create_task(self._read_output(self._process))
         self._losing = self._loop.create_task(self._lose(self._link, reading))
         try:
+            self._bind(self._process)
             config = await self._loaded
         except BaseException:
+            self._loaded.cancel()
             _kill(self._process)
             await reading
             raise
@@ -165,6 +172,18 @@ class ProcessInstance:
         policy = config.get("model_transaction_policy", {})
         self._decoupled = bool(policy.get("decoupled"))
         return config
+
+    def _bind(self, process: asyncio.subprocess.Process) -> None:
+        """To its cores, before the worker has started a thread."""
+        if self._cores is None:
+            return
+        try:
+            os.sched_setaffinity(process.pid, self._cores)
+        except ProcessLookupError:  # its death is told elsewhere
+            pass
+        except (AttributeError, OSError) as error:
+            text = f"'{self._spec.instance}' cannot run on the cores {sorted(self._cores)}: {error}"
+            raise invalid(text) from None
 
     def _take(self, message: wire.Message) -> None:
         """A message from the worker, on the loop."""

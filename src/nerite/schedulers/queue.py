@@ -72,8 +72,7 @@ class _Level:
             elif 0 < end < now and self.policy.delay:
                 self.delayed.append(call)
             elif 0 < end < now:
-                text = f"{call.request.label}Request timeout expired"
-                yield call, InferenceError(Status.UNAVAILABLE, text)
+                yield call, InferenceError(Status.UNAVAILABLE, "Request timeout expired")
             else:
                 kept.append((call, end))
         self.in_time = kept

@@ -259,6 +259,12 @@ class Settings:
         "a setting of a backend, or without its name of all",
     )
 
+    host_policy: list[tuple[str, str, str]] = _options(
+        kinds.keyed("<policy>,<setting>=<value>", "host-policy", named=True),
+        "`cpu-cores=0-3` or `numa-node=0`: where the processes of instances with this policy run; "
+        "`cpu` and `gpu_0`, `gpu_1`... are the policies of those that name none",
+    )
+
     cache_config: list[tuple[str, str, str]] = _options(
         kinds.keyed("<cache>,<setting>=<value>", "cache-config", named=True),
         "a setting of the response cache, as local,size=1048576 or redis,host=localhost",

@@ -48,11 +48,6 @@ IGNORED = [
     ),
     _ignored("buffer-manager-thread-count", kinds.NUMBER, "tensors are not gathered by threads"),
     _ignored(
-        "host-policy",
-        kinds.keyed("<policy>,<setting>=<value>", "host-policy", named=True),
-        "workers are not bound to cores or memory",
-    ),
-    _ignored(
         "model-load-gpu-limit",
         kinds.pair("<gpu>:<fraction>", ":", kinds.NUMBER, kinds.fraction("number")),
         "a load is tried whatever a GPU has free",
