@@ -18,7 +18,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 
 _SCHEME = re.compile(r"([a-z0-9]+)://(.*)")
 _S3_HOST = re.compile(r"(https?://)?([^/]+:\d+)/(.*)")
-_EXTRAS = {"s3": "nerite[s3]", "gs": "nerite[gcs]", "as": "nerite[azure]"}
+_EXTRAS = {"s3": "nerite[s3]", "gs": "nerite[gs]", "as": "nerite[as]"}
 
 
 def is_remote(path: str) -> bool:
@@ -109,11 +109,15 @@ def _open(uri: str) -> tuple[Any, str]:
 
 def _connect(fsspec: Any, scheme: str, rest: str) -> tuple[Any, str]:
     if scheme == "gs":
-        return fsspec.filesystem("gcs"), rest.rstrip("/")
+        # Without this the library asks the machine's cloud for credentials, which an emulator
+        # needs none of, and waits minutes where there is no cloud.
+        token = "anon" if os.environ.get("STORAGE_EMULATOR_HOST") else None
+        return fsspec.filesystem("gcs", token=token), rest.rstrip("/")
     if scheme == "as":
         account, _, path = rest.partition("/")
         name = account.removesuffix(".blob.core.windows.net")
-        return fsspec.filesystem("abfs", account_name=name), path.rstrip("/")
+        key = os.environ.get("AZURE_STORAGE_KEY")  # Triton's name for it
+        return fsspec.filesystem("abfs", account_name=name, account_key=key), path.rstrip("/")
     host = _S3_HOST.match(rest) if scheme == "s3" else None
     if host is None:
         return fsspec.filesystem(scheme), rest.rstrip("/")
