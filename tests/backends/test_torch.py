@@ -1,8 +1,10 @@
 """The pytorch backend on programs made here."""
 
 import re
+import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,36 @@ def test_an_exported_program(
     values = (ONES, ONES * 2, ONES * 4)
     found = outputs(run(backend, dict(zip(names, values, strict=True)))[0])
     assert [found[name][0, 0] for name in results] == [5.0, 4.0]
+
+
+def test_a_class_in_python_with_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    (tmp_path / "1").mkdir()
+    code = """
+import torch
+from torch.nn import Linear, Module
+
+class Net(Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Linear(3, 2, bias=False)
+
+    def forward(self, x, y):
+        return self.inner(x + y), x
+"""
+    (tmp_path / "1" / "model.py").write_text(code)
+    weights = {"inner.weight": torch.full((2, 3), 2.0)}
+    torch.save(weights, tmp_path / "1" / "model.pt")
+    found = spec(tmp_path, tensors("FP32", "y", "x"), tensors("FP32", "OUTPUT__0"))
+    found = replace(found, config={**found.config, "runtime": "model.py"})
+    backend = loaded(found)
+    assert outputs(run(backend, {"x": ONES, "y": ONES})[0])["OUTPUT__0"].tolist() == [[12.0, 12.0]]
+    (tmp_path / "1" / "model.py").write_text("from torch.nn import Linear")
+    with pytest.raises(InferenceError, match="defines no subclass of torch.nn.Module"):
+        loaded(found)
 
 
 @pytest.mark.slow

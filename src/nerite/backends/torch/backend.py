@@ -11,13 +11,15 @@ import numpy as np
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.ragged import Ragged
 from nerite.backends.together import answer, as_text, datatype, expect, flag, number, request_inputs
+from nerite.backends.torch.module import Module
 from nerite.backends.torch.naming import positions, results
-from nerite.backends.torch.program import open_program
+from nerite.backends.torch.program import Program, open_program
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.tensor import Tensor, numpy_dtype
 
 _FILES = ("model.pt", "model.pt2")
+_RUNTIME = "model.py"
 
 
 class TorchBackend:
@@ -45,7 +47,11 @@ class TorchBackend:
         self._clean = spec.device == "cuda" and flag(
             spec.parameters, "ENABLE_CACHE_CLEANING", False
         )
-        self._program = open_program(file, spec.device, spec.device_id)
+        self._program: Program
+        if file.suffix == ".py":
+            self._program = Module(file, torch.device(self._device), spec.parameters)
+        else:
+            self._program = open_program(file, spec.device, spec.device_id)
         self._places = self._program.places(request_inputs(spec.config))
         self._types = {one["name"]: datatype(one) for one in spec.config["output"]}
         self._results: dict[str, int] = {}
@@ -106,7 +112,10 @@ class TorchBackend:
 
 def _model_file(spec: ModelSpec) -> Path:
     given = spec.config.get("default_model_filename")
-    names = (given,) if given and given != _FILES[0] else _FILES
+    in_python = spec.config.get("runtime") == _RUNTIME
+    names: tuple[str, ...] = (_RUNTIME, *_FILES) if in_python else _FILES
+    if given and given != _FILES[0]:  # which every config without a name of its own has
+        names = (given,)
     for name in names:
         if (spec.version_folder / name).is_file():
             return spec.version_folder / name
