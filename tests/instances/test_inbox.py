@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from nerite.core.request import Request
-from nerite.instances import wire
+from nerite.instances import stream, wire
 from nerite.instances.inbox import Inbox
 
 CALL = wire.encode_entries(wire.CALLS, [wire.Entry(1, 1, head=b"{}")])
@@ -24,7 +24,7 @@ class Desk:
         self.asides: list[str] = []
         self.told = threading.Event()
         self.gone = threading.Event()
-        self.inbox = Inbox(self.near, self._aside, self._leave)
+        self.inbox = Inbox(self.near, self._aside, self._leave, stream.Memory(print))
 
     def _aside(self, message: wire.Message) -> bool:
         if message.kind != wire.CANCEL:
@@ -47,7 +47,7 @@ class Desk:
 
     def send(self, *messages: list[wire.Buffer]) -> None:
         for message in messages:
-            wire.send(self.far, message)
+            stream.send(self.far, message)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_nothing_is_lost_or_out_of_order_between_the_two() -> None:
         for number in range(1, count + 1):
             head, payload = heads.of_request(Request("m", {}, id=str(number)))
             entry = wire.Entry(number, 1, head=head, payload=payload)
-            wire.send(desk.far, wire.encode_entries(wire.CALLS, [entry]))
+            stream.send(desk.far, wire.encode_entries(wire.CALLS, [entry]))
 
     sender = threading.Thread(target=send)
     sender.start()

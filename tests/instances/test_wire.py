@@ -9,12 +9,13 @@ import pytest
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
 from nerite.core.tensor import numpy_dtype
-from nerite.instances import wire
+from nerite.instances import stream, wire
+from nerite.instances.regions import Borrowed
 
 
 def through(message: list[wire.Buffer], chunk: int) -> list[wire.Message]:
     """What a decoder makes of a message's bytes when they come `chunk` at a time."""
-    decoder = wire.Decoder()
+    decoder = stream.Decoder(Borrowed(print))
     data = b"".join(bytes(part) for part in message)
     found: list[wire.Message] = []
     position = 0
@@ -138,7 +139,7 @@ def test_send_writes_all_of_many_parts() -> None:
     parts: list[wire.Buffer] = [bytes([number % 256]) * 1000 for number in range(2000)]
     left, right = socket.socketpair()
     with left, right:
-        writer = threading.Thread(target=wire.send, args=(left, parts))
+        writer = threading.Thread(target=stream.send, args=(left, parts))
         writer.start()
         received = bytearray()
         while len(received) < 2_000_000:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from nerite.instances import wire
+from nerite.instances import stream, wire
 
 _LOOK = 0.05  # seconds between two looks at a main thread that executes
 _QUICK_NS = 1_000_000
@@ -32,11 +32,13 @@ class Inbox:
         sock: socket.socket,
         aside: Callable[[wire.Message], bool],
         gone: Callable[[], NoReturn],
+        memory: stream.Memory,
     ) -> None:
         self._sock = sock
         self._aside = aside
         self._gone = gone
-        self._decoder = wire.Decoder()
+        self._decoder = stream.Decoder(memory.borrowed)
+        self._memory = memory
         self._work: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._reading = False  # the main thread is waiting in the socket
@@ -85,13 +87,15 @@ class Inbox:
         self._wake.set()
 
     def _receive(self) -> list[wire.Message]:
-        count = self._sock.recv_into(self._decoder.buffer())
-        if count == 0:
+        messages = self._decoder.receive(self._sock)
+        if messages is None:
             self._gone()
-        return self._decoder.received(count)
+        return messages
 
     def _distribute(self, messages: list[wire.Message]) -> None:
         for message in messages:
+            if message.kind >= wire.REGION and self._memory.take(message):
+                continue
             if not self._aside(message):
                 self._work.put(message)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
 from nerite.core.layout import Buffer
-from nerite.instances import wire
+from nerite.instances import stream, wire
 
 _SOCKET_BUFFER = 1 << 22
 
@@ -24,8 +25,9 @@ class Link:
         self._loop = loop
         self._sock = sock
         self._take = take
-        self._decoder = wire.Decoder()
-        self._unsent: list[memoryview] = []
+        self._memory = stream.Memory(self._post)
+        self._decoder = stream.Decoder(self._memory.borrowed)
+        self._unsent: list[stream.Unsent] = []
         self.closed: asyncio.Future[None] = loop.create_future()
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -36,11 +38,20 @@ class Link:
         if self.closed.done():
             return
         waiting = bool(self._unsent)
-        self._unsent.extend(memoryview(part) for part in message if len(part))
+        self._unsent += stream.unsent(message)
         if not waiting:
             self._write()
             if self._unsent:
                 self._loop.add_writer(self._sock, self._writable)
+
+    def send_entries(self, kind: int, entries: list[wire.Entry]) -> None:
+        if not self.closed.done():
+            self.send(wire.encode_entries(kind, entries, self._memory.lent))
+
+    def _post(self, message: list[Buffer]) -> None:
+        """Send from any thread, as when the last view of a tensor goes."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the worker gone
+            self._loop.call_soon_threadsafe(self.send, message)
 
     def _writable(self) -> None:
         self._write()
@@ -49,23 +60,24 @@ class Link:
 
     def _write(self) -> None:
         try:
-            self._unsent = wire.send_some(self._sock, self._unsent)
+            self._unsent = stream.send_some(self._sock, self._unsent)
         except OSError:
             self._unsent = []
             self._close()
 
     def _readable(self) -> None:
         try:
-            count = self._sock.recv_into(self._decoder.buffer())
+            messages = self._decoder.receive(self._sock)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            count = 0
-        if count == 0:
+            messages = None
+        if messages is None:
             self._close()
             return
-        for message in self._decoder.received(count):
-            self._take(message)
+        for message in messages:
+            if message.kind < wire.REGION or not self._memory.take(message):
+                self._take(message)
 
     def _close(self) -> None:
         if self.closed.done():
@@ -73,4 +85,5 @@ class Link:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
+        self._memory.close()
         self.closed.set_result(None)

@@ -113,7 +113,7 @@ class ProcessInstance:
     def _flush(self) -> None:
         if self._entries and self._link is not None:
             entries, self._entries = self._entries, []
-            self._link.send(wire.encode_entries(wire.CALLS, entries))
+            self._link.send_entries(wire.CALLS, entries)
 
     def _cancel(self, number: int) -> None:
         if number in self._calls and self._link is not None:
@@ -266,7 +266,7 @@ class ProcessInstance:
             head, payload = self._heads.of_answer(answer)
             flags = wire.LAST if final else 0
             entry = wire.Entry(number, flags=flags, head=head, payload=payload)
-            self._link.send(wire.encode_entries(wire.ANSWERS, [entry]))
+            self._link.send_entries(wire.ANSWERS, [entry])
 
     def _replied(self, number: int, result: Any) -> None:
         """An order of the worker is done."""

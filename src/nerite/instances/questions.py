@@ -8,7 +8,7 @@ import queue
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from nerite.core.call import Call, Deliver
 from nerite.core.errors import InferenceError, Status
@@ -19,16 +19,23 @@ from nerite.instances import wire
 _batch: ContextVar[int] = ContextVar("nerite_batch", default=0)
 
 
-class Questions:
-    """Outside, through the worker's socket. `post` writes a message, from any thread; `lend` has
-    the answers read by another thread than the one that asks."""
+class Posting(Protocol):
+    """Writes messages, from any thread."""
 
-    def __init__(
-        self, heads: wire.Heads, post: Callable[[list[Buffer]], None], lend: Callable[[], None]
-    ) -> None:
+    def post(self, message: list[Buffer]) -> None: ...
+
+    def post_entries(self, kind: int, entries: list[wire.Entry]) -> None: ...
+
+
+class Questions:
+    """Outside, through the worker's socket. `lend` has the answers read by another thread than the
+    one that asks."""
+
+    def __init__(self, heads: wire.Heads, outbox: Posting, lend: Callable[[], None]) -> None:
         self._lend = lend
         self._heads = heads
-        self._post = post
+        self._post = outbox.post
+        self._post_entries = outbox.post_entries
         self._numbers = itertools.count(1)
         self._asked: dict[int, Call] = {}
         self._replies: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -54,7 +61,7 @@ class Questions:
         batch = _batch.get() or (0 if self.decoupled else self._executing)
         flags = wire.MANY if decoupled else 0
         entry = wire.Entry(number, batch, flags=flags, head=head, payload=payload)
-        self._post(wire.encode_entries(wire.QUESTIONS, [entry]))
+        self._post_entries(wire.QUESTIONS, [entry])
         return call
 
     def _cancel(self, number: int) -> None:

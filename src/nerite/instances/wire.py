@@ -12,31 +12,33 @@ Never pickle: either end may be another Python.
 from __future__ import annotations
 
 import json
-import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Dict, List, NamedTuple
-
-import numpy as np
 
 from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import Buffer, Layout, Packed, aligned
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
+from nerite.instances.regions import Borrowed, Lent
 
 LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS, QUESTIONS, ORDER, REPLY, READY = range(1, 11)
+REGION, RELEASE, FORGET = range(11, 14)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
 # ANSWERS: the call ends; the entry tells that a batch is done, and answers nothing; the call is to
-# be executed once more. QUESTIONS: more than one answer is welcome.
-CANCELLED, LAST, DONE, AGAIN, MANY = 1, 2, 4, 8, 16
+# be executed once more. QUESTIONS: more than one answer is welcome. All: the tensors' bytes lie in
+# a region, whose number and the count of bytes come in their place.
+CANCELLED, LAST, DONE, AGAIN, MANY, IN_REGION = 1, 2, 4, 8, 16, 32
 
-_PREFIX = struct.Struct("<IIQ")
+PREFIX = struct.Struct("<IIQ")
 _ROW = struct.Struct("<QQQQIIQQ")
 _ALIGN = 64
-_STAGE = 1 << 18
-_IOV = 512  # well below every system's IOV_MAX
 _HEADS = 1024  # heads kept at either end; all are dropped when there are more
 _PADDING = bytes(_ALIGN)
+_PLACE = struct.Struct("<QQ")
+# Bytes of an entry from which a copy into a region, and the messages about it, cost less than the
+# copies through the socket.
+LARGE = 1 << 18
 
 
 class Entry(NamedTuple):
@@ -68,11 +70,19 @@ class Message(NamedTuple):
 def encode(kind: int, fields: Mapping[str, Any]) -> list[Buffer]:
     """The buffers to write for a rare message."""
     body = json.dumps(fields).encode()
-    return [_PREFIX.pack(kind, 0, len(body)) + body]
+    return [PREFIX.pack(kind, 0, len(body)) + body]
 
 
-def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
-    """The buffers to write for a frequent message; nothing large is copied."""
+class Passed(bytes):
+    """A message with which the file `fd` is passed."""
+
+    fd = -1
+
+
+def encode_entries(kind: int, entries: Sequence[Entry], lent: Lent | None = None) -> list[Buffer]:
+    """The buffers to write for a frequent message. What is large is copied into a region, where
+    there are any, and else not at all."""
+    news: list[Buffer] = []
     table = bytearray()
     heads = bytearray()
     payloads: list[Buffer] = []
@@ -81,6 +91,9 @@ def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
         size = 0
         for data in payload:
             size += len(data)
+        if size >= LARGE and lent is not None:
+            payload, size = [_place(payload, size, lent, news)], _PLACE.size
+            flags |= IN_REGION
         payloads += payload
         gap = -size % _ALIGN
         if gap:
@@ -88,15 +101,27 @@ def encode_entries(kind: int, entries: Sequence[Entry]) -> list[Buffer]:
         table += _ROW.pack(number, batch, input_ns, infer_ns, flags, len(head), size, start_ns)
         heads += head
         length += size + gap
-    start = bytearray(_PREFIX.size)
+    start = bytearray(PREFIX.size)
     start += table
     start += heads
-    start += bytes(-(len(start) - _PREFIX.size) % _ALIGN)
-    _PREFIX.pack_into(start, 0, kind, len(entries), len(start) - _PREFIX.size + length)
-    return [start, *payloads]
+    start += bytes(-(len(start) - PREFIX.size) % _ALIGN)
+    PREFIX.pack_into(start, 0, kind, len(entries), len(start) - PREFIX.size + length)
+    return [*news, start, *payloads]
 
 
-def _decode(kind: int, count: int, body: memoryview) -> Message:
+def _place(payload: Sequence[Buffer], size: int, lent: Lent, news: list[Buffer]) -> bytes:
+    """Copy `payload` into a region; where it is. What the receiver must know first is `news`."""
+    region, new = lent.lend(size)
+    if new:
+        (body,) = encode(REGION, {"number": region.number, "size": region.size})
+        passed = Passed(body)
+        passed.fd = region.fd
+        news.append(passed)
+    region.fill(payload)
+    return _PLACE.pack(region.number, size)
+
+
+def decode(kind: int, count: int, body: memoryview, borrowed: Borrowed) -> Message:
     if kind not in (CALLS, ANSWERS, QUESTIONS):
         return Message(kind, [], json.loads(bytes(body)) if body else {})
     rows = list(_ROW.iter_unpack(body[: count * _ROW.size]))
@@ -106,7 +131,10 @@ def _decode(kind: int, count: int, body: memoryview) -> Message:
     entries = []
     for number, batch, input_ns, infer_ns, flags, head, size, start_ns in rows:
         data = bytes(body[head_start : head_start + head])
-        payload = (body[start : start + size],)
+        part = body[start : start + size]
+        if flags & IN_REGION:
+            part = borrowed.view(*_PLACE.unpack(part))
+        payload = (part,)
         entries.append(Entry(number, batch, input_ns, infer_ns, flags, data, payload, start_ns))
         head_start += head
         start += size + -size % _ALIGN
@@ -239,92 +267,3 @@ def _request_fields(model: str, request: Request, layout: Layout) -> dict[str, A
 def _answer_fields(answer: Response, layout: Layout) -> dict[str, Any]:
     parameters = dict(answer.parameters)
     return {"outputs": layout.placed, "parameters": parameters, "final": answer.final}
-
-
-class Decoder:
-    """Bytes in, messages out; does no I/O, so that both a loop and a thread can drive it.
-
-    Small messages are cut from one staging buffer; a large one is received straight into a
-    buffer of its own, which its tensors then keep alive.
-    """
-
-    def __init__(self) -> None:
-        self._stage = bytearray(_STAGE)
-        self._view = memoryview(self._stage)
-        self._filled = 0
-        self._large: memoryview | None = None
-        self._large_filled = 0
-        self._large_prefix = (0, 0)
-
-    def buffer(self) -> memoryview:
-        """Where to receive the next bytes; never empty."""
-        if self._large is not None:
-            return self._large[self._large_filled :]
-        return self._view[self._filled :]
-
-    def received(self, count: int) -> list[Message]:
-        """Take note of `count` bytes in `buffer()`; the messages they complete."""
-        if self._large is None:
-            self._filled += count
-            return self._cut()
-        self._large_filled += count
-        if self._large_filled < len(self._large):
-            return []
-        body, self._large = self._large, None
-        return [_decode(*self._large_prefix, body)]
-
-    def _cut(self) -> list[Message]:
-        messages: list[Message] = []
-        start = 0
-        while self._filled - start >= _PREFIX.size:
-            kind, entries, length = _PREFIX.unpack_from(self._stage, start)
-            body = start + _PREFIX.size
-            if self._filled - body >= length:
-                data = memoryview(self._stage[body : body + length])
-                messages.append(_decode(kind, entries, data))
-                start = body + length
-                continue
-            if _PREFIX.size + length > _STAGE:
-                self._receive_large(body, length, (kind, entries))
-                return messages
-            break
-        left = self._filled - start
-        if start:
-            self._stage[:left] = self._stage[start : self._filled]
-        self._filled = left
-        return messages
-
-    def _receive_large(self, body: int, length: int, prefix: tuple[int, int]) -> None:
-        # Not a bytearray: its zeroes would be written once before the data is.
-        large = np.empty(length, np.uint8).data
-        here = self._filled - body
-        large[:here] = self._view[body : self._filled]
-        self._large = large
-        self._large_filled = here
-        self._large_prefix = prefix
-        self._filled = 0
-
-
-def send(sock: socket.socket, buffers: Sequence[Buffer]) -> None:
-    """Write all of `buffers` to a blocking socket."""
-    views = [memoryview(buffer) for buffer in buffers if len(buffer)]
-    while views:
-        views = _advance(views, sock.sendmsg(views[:_IOV]))
-
-
-def send_some(sock: socket.socket, views: list[memoryview]) -> list[memoryview]:
-    """Write what a non-blocking socket takes now; what is left to write."""
-    while views:
-        try:
-            views = _advance(views, sock.sendmsg(views[:_IOV]))
-        except (BlockingIOError, InterruptedError):
-            return views
-    return views
-
-
-def _advance(views: list[memoryview], sent: int) -> list[memoryview]:
-    for index, view in enumerate(views):
-        if sent < len(view):
-            return [view[sent:], *views[index + 1 :]]
-        sent -= len(view)
-    return []

@@ -24,7 +24,7 @@ from nerite.core.call import RESCHEDULED, Answer, Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import Buffer
 from nerite.core.request import Response
-from nerite.instances import wire
+from nerite.instances import stream, wire
 from nerite.instances.inbox import Inbox
 from nerite.instances.questions import Questions
 
@@ -45,6 +45,7 @@ class Outbox:
         self._entries: deque[wire.Entry | list[Buffer]] = deque()
         self._writing = threading.Lock()
         self._main = threading.get_ident()
+        self.memory = stream.Memory(self.post)
         self._held_since = 0
         self.held = False
 
@@ -94,7 +95,7 @@ class Outbox:
             else:
                 entries.append(one)
         if entries:
-            self._send(wire.encode_entries(wire.ANSWERS, entries))
+            self._send(wire.encode_entries(wire.ANSWERS, entries, self.memory.lent))
         if message is not None:
             self._send(message)
 
@@ -103,9 +104,12 @@ class Outbox:
         self._entries.append(message)
         self.flush()
 
+    def post_entries(self, kind: int, entries: list[wire.Entry]) -> None:
+        self.post(wire.encode_entries(kind, entries, self.memory.lent))
+
     def _send(self, message: list[Buffer]) -> None:
         try:
-            wire.send(self._sock, message)
+            stream.send(self._sock, message)
         except OSError:
             self._entries.clear()  # the front process is gone, and the reader will see it
 
@@ -122,8 +126,9 @@ class Worker:
         self._left: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
         self._model = ""
         # Nobody wants what we still do when the front process is gone.
-        self._inbox = Inbox(sock, self._aside, partial(os._exit, 0))
-        self._questions = Questions(self._heads, self._outbox.post, self._inbox.lend)
+        gone = partial(os._exit, 0)
+        self._inbox = Inbox(sock, self._aside, gone, self._outbox.memory)
+        self._questions = Questions(self._heads, self._outbox, self._inbox.lend)
         self._check: Callable[[], bool] | None = None
 
     def run(self) -> int:
