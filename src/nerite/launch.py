@@ -283,6 +283,7 @@ def _placing(options: Settings) -> Placing:
     return Placing(
         strict_gpu=options.strict_gpu,
         backend_directory=Path(options.backend_directory),
+        worker_timeout=options.worker_timeout,
         limiter=RateLimiter(options.rate_limit_resource) if limited else None,
         policies=_read(lambda: cores_of(options.host_policy)),
         settings=settings,

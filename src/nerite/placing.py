@@ -26,7 +26,8 @@ class Placing:
     strict_gpu: refuse models for GPUs that this machine lacks. backend_directory: where
     Python-based backends are, a folder each with a model.py. limiter: whom they all share
     resources under, if anybody. settings: of each backend by its name, and under "" of all.
-    complete: whether backends fill in what configs leave out.
+    complete: whether backends fill in what configs leave out. worker_timeout: seconds that an
+    execution may take before its process is taken for stuck; 0 for ever.
     """
 
     strict_gpu: bool = False
@@ -35,6 +36,7 @@ class Placing:
     policies: Mapping[str, Cores] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     complete: bool = True
+    worker_timeout: float = 0.0
 
     def settings_of(self, backend: str) -> dict[str, str]:
         return {**self.settings.get("", {}), **self.settings.get(backend, {})}
@@ -69,7 +71,8 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
                 complete=placing.complete,
             )
             cores = placing.policies.get(group["host_policy"] or device.policy)
-            instance = ProcessInstance(backend, spec, home, cores)
+            timeout = placing.worker_timeout
+            instance = ProcessInstance(backend, spec, home, cores, timeout)
             if group.get("passive"):
                 passive.append(instance)
             else:

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +21,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.home import Home
 from nerite.instances import wire
 from nerite.instances.asked import Asked
+from nerite.instances.environment import command
 from nerite.instances.host_policy import Cores
 from nerite.instances.link import Link
 
@@ -46,9 +46,15 @@ class ProcessInstance:
     """A backend in a child process. Belongs to one loop."""
 
     def __init__(
-        self, backend: str, spec: ModelSpec, home: Home, cores: Cores | None = None
+        self,
+        backend: str,
+        spec: ModelSpec,
+        home: Home,
+        cores: Cores | None = None,
+        timeout: float = 0.0,
     ) -> None:
-        """cores: where the worker may run; None for anywhere."""
+        """cores: where the worker may run; None for anywhere. timeout: seconds that an execution
+        may take before the process is taken for stuck, and another one started; 0 for ever."""
         self.ready = False
         self.broken: InferenceError | None = None
         self.in_flight = 0
@@ -76,6 +82,9 @@ class ProcessInstance:
         self._watch: asyncio.Task[None] | None = None
         self._losing: asyncio.Task[None] | None = None
         self._closing = False
+        self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._end = "died"
 
     @property
     def memory_bytes(self) -> int:
@@ -97,6 +106,8 @@ class ProcessInstance:
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         batch = next(self._numbers)
         self._batches[batch] = done, calls
+        if self._timeout and self._timer is None:
+            self._time()
         self.in_flight += 1
         if not self._entries:
             # What else comes in this turn of the loop goes into the same message.
@@ -137,19 +148,18 @@ class ProcessInstance:
             await self._watch
 
     async def _spawn(self) -> Config:
+        start = await command(self._spec)
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "nerite.instances.worker",
+                *start.arguments,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the front process alone
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=start.variables,
             )
         self._lines.clear()
         self._loaded = self._loop.create_future()
@@ -241,9 +251,23 @@ class ProcessInstance:
         else:
             self.capacity = 1
         done, calls = self._batches.pop(entry.batch)
+        if self._timer is not None:
+            self._time()  # the next one begins now
         if self._decoupled and self._asks:
             self._remember(entry.batch, calls)
         done()
+
+    def _time(self) -> None:
+        """Look at the clock again in a while, if anything is executed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        later = self._loop.call_later
+        self._timer = later(self._timeout, self._stuck) if self._batches else None
+
+    def _stuck(self) -> None:
+        self._end = f"worked longer than {self._timeout:g} s (--worker-timeout), and was killed"
+        if self._process is not None:
+            _kill(self._process)
 
     def _remember(self, batch: int, calls: list[Call]) -> None:
         for old in [one for one, its in self._executed.items() if all(c.ended for c in its)]:
@@ -313,7 +337,10 @@ class ProcessInstance:
             self._loaded.set_exception(self._gone("died while loading the model"))
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            call.fail(self._gone("died"))
+            call.fail(self._gone(self._end))
+        self._end = "died"
+        if self._timer is not None:
+            self._time()
         for done, _ in batches.values():  # who waits for resources that it held
             done()
         self._changed()

@@ -140,7 +140,6 @@ class Settings:
         kinds.SECONDS,
         "restart a model's process that works longer than this on a request; 0 waits for ever",
         ours=True,
-        pending=True,
     )
 
     allow_http: bool = _option(True, kinds.BOOLEAN, "serve HTTP")

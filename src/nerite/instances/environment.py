@@ -1,0 +1,101 @@
+"""The interpreter a model's worker runs in: ours, or the one that its EXECUTION_ENV_PATH names."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from nerite.backends.base import ModelSpec
+from nerite.core.errors import InferenceError, invalid
+
+log = logging.getLogger(__name__)
+
+PARAMETER = "EXECUTION_ENV_PATH"
+_PACKAGE = Path(__file__).parents[1]
+# Makes our package importable in an interpreter where it is not installed, and nothing else of
+# our own environment, which is another Python's.
+_BOOTSTRAP = f"""
+import importlib.util, runpy, sys
+spec = importlib.util.spec_from_file_location(
+    "nerite", {str(_PACKAGE / "__init__.py")!r}, submodule_search_locations=[{str(_PACKAGE)!r}]
+)
+sys.modules["nerite"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["nerite"])
+runpy.run_module("nerite.instances.worker", run_name="__main__", alter_sys=True)
+"""
+_LOCK = threading.Lock()
+_unpacked: dict[tuple[str, int], Path] = {}
+
+
+class Command(NamedTuple):
+    """How to start a worker; it gets the socket's number as its last argument."""
+
+    arguments: list[str]
+    variables: dict[str, str]
+
+
+async def command(spec: ModelSpec) -> Command:
+    """Raises InferenceError when there is no interpreter where the model says."""
+    variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    named = spec.parameters.get(PARAMETER)
+    if not named:
+        return Command([sys.executable, "-m", "nerite.instances.worker"], variables)
+    path = Path(named.replace("$$TRITON_MODEL_DIRECTORY", str(spec.folder)))
+    if path.is_file():
+        try:
+            path = await asyncio.to_thread(_unpack, path)
+        except (OSError, tarfile.TarError, subprocess.SubprocessError) as error:
+            raise _wrong(spec, path, f"cannot be unpacked: {error}") from None
+    python = path / "bin" / "python"
+    if not python.exists():
+        what = "holds no bin/python" if path.is_dir() else "does not exist"
+        raise _wrong(spec, path, what)
+    return Command([str(python), "-c", _BOOTSTRAP], _activated(path, variables))
+
+
+def _wrong(spec: ModelSpec, path: Path, what: str) -> InferenceError:
+    return invalid(
+        f"{PARAMETER} of model '{spec.name}': '{path}' {what}. It names the folder of a virtual "
+        "or conda environment, or a conda-pack archive of one (.tar.gz)"
+    )
+
+
+def _activated(path: Path, variables: dict[str, str]) -> dict[str, str]:
+    """What the environment's own `activate` sets."""
+    changed = {**variables, "PATH": f"{path / 'bin'}{os.pathsep}{variables.get('PATH', '')}"}
+    changed.pop("PYTHONHOME", None)
+    if (path / "conda-meta").is_dir():
+        libraries = [str(path / "lib"), variables.get("LD_LIBRARY_PATH", "")]
+        changed["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+        changed["CONDA_PREFIX"] = str(path)
+    else:
+        changed["VIRTUAL_ENV"] = str(path)
+    return changed
+
+
+def _unpack(archive: Path) -> Path:
+    """The folder of an archive's environment, unpacked once for all the models that name it."""
+    key = (str(archive.resolve()), archive.stat().st_mtime_ns)
+    with _LOCK:
+        if key not in _unpacked:
+            folder = Path(tempfile.mkdtemp(prefix="nerite-env-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            log.info("unpacking %s", archive)
+            with tarfile.open(archive) as packed:
+                # Refuses what would be written anywhere else.
+                packed.extractall(folder, filter="tar")
+            fix = folder / "bin" / "conda-unpack"
+            if fix.is_file():
+                subprocess.run([folder / "bin" / "python", fix], check=True, capture_output=True)
+            _unpacked[key] = folder
+        return _unpacked[key]

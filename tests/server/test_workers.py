@@ -1,0 +1,122 @@
+"""Worker processes: that hang or die, in interpreters of the user's, and with large tensors."""
+
+import sys
+import tarfile
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
+
+from .conftest import ADD_SUB, ADD_SUB_CODE, IDENTITY_CODE, Serve, add_model, identity
+
+SLEEPS = """
+    import time
+
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            seconds = float(requests[0].inputs()[0].as_numpy()[0])
+            time.sleep(seconds)
+            return [
+                pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", one.inputs()[0].as_numpy())])
+                for one in requests
+            ]
+"""
+PREFIX = """
+    import sys
+
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            told = np.array([sys.prefix], np.object_)
+            answer = pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", told)])
+            return [answer] * len(requests)
+"""
+
+
+def ask(url: str, model: str, values: np.ndarray, kind: str) -> Any:
+    with tritonclient.http.InferenceServerClient(url, network_timeout=60) as client:
+        tensor = tritonclient.http.InferInput("INPUT0", list(values.shape), kind)
+        return client.infer(model, [tensor.set_data_from_numpy(values)]).as_numpy("OUTPUT0")
+
+
+def test_a_worker_that_hangs_is_replaced(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "sleeps", identity("FP32"), SLEEPS)
+    add_model(tmp_path, "add_sub", ADD_SUB, ADD_SUB_CODE)
+    serving = serve(f"--model-repository={tmp_path}", "--worker-timeout=0.5")
+    with pytest.raises(InferenceServerException) as caught:
+        ask(serving.http, "sleeps", np.array([60], np.float32), "FP32")
+    assert "worked longer than 0.5 s (--worker-timeout), and was killed" in caught.value.message()
+    serving.wait_for("worker of 'sleeps_0' is back")
+    for _ in range(3):  # each has its own half second
+        assert list(ask(serving.http, "sleeps", np.array([0.3], np.float32), "FP32")) == [0.3]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_another_interpreter(serve: Serve, tmp_path: Path, packed: bool) -> None:
+    environment = tmp_path / "models" / "prefix" / "environment"
+    venv.create(environment, system_site_packages=True, symlinks=True)
+    # What it would have by `pip install numpy`.
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "ours.pth").write_text(str(Path(np.__file__).parents[1]))
+    name = "$$TRITON_MODEL_DIRECTORY/environment"
+    if packed:
+        with tarfile.open(f"{environment}.tar.gz", "w:gz") as archive:
+            archive.add(environment, ".")
+        name += ".tar.gz"
+    parameter = f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{name}" }} }}'
+    add_model(tmp_path / "models", "prefix", identity("STRING") + parameter, PREFIX)
+    serving = serve(f"--model-repository={tmp_path / 'models'}")
+    (prefix,) = ask(serving.http, "prefix", np.array(["x"], object), "BYTES")
+    assert prefix.decode() != sys.prefix
+    assert (prefix.decode() == str(environment)) is not packed
+    if packed:
+        assert "nerite-env-" in prefix.decode()
+        serving.stop()
+        assert not Path(prefix.decode()).exists()
+
+
+def test_an_interpreter_that_is_not_there(serve: Serve, tmp_path: Path) -> None:
+    parameter = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "/nowhere" } }'
+    add_model(tmp_path, "lost", ADD_SUB + parameter, ADD_SUB_CODE)
+    serving = serve(f"--model-repository={tmp_path}")
+    serving.wait()
+    assert "EXECUTION_ENV_PATH of model 'lost': '/nowhere' does not exist. It names the" in (
+        serving.log
+    )
+
+
+def test_large_tensors(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "echo", identity("FP32"), IDENTITY_CODE)
+    serving = serve(f"--model-repository={tmp_path}")
+    for count in (100, 70_000, 1_000_000, 8_000_000, 1_000_000, 100):
+        values = np.random.default_rng(count).random(count, np.float32)
+        for _ in range(3):
+            np.testing.assert_array_equal(ask(serving.http, "echo", values, "FP32"), values)
+
+
+def test_a_worker_that_dies_with_large_tensors(serve: Serve, tmp_path: Path) -> None:
+    code = IDENTITY_CODE.replace(
+        "return [", "if requests[0].inputs()[0].as_numpy()[0] < 0: __import__('os')._exit(3)\n"
+        "            return ["
+    )  # fmt: skip
+    add_model(tmp_path, "echo", identity("FP32"), code)
+    serving = serve(f"--model-repository={tmp_path}")
+    values = np.ones(1_000_000, np.float32)
+    for _ in range(3):
+        ask(serving.http, "echo", values, "FP32")
+        with pytest.raises(InferenceServerException, match="is not healthy"):
+            ask(serving.http, "echo", -values, "FP32")
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                np.testing.assert_array_equal(ask(serving.http, "echo", values, "FP32"), values)
+                break
+            except InferenceServerException:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
