@@ -205,7 +205,7 @@ HTTP = Suite(
         ),
         Group(
             "many_chunks",
-            (Cases("http_request_many_chunks.py"),),
+            (Cases("http_request_many_chunks.py", seconds=900),),
             (docs("simple"),),
             (SHM, "--log-verbose=1", EXPLICIT, "--load-model=simple"),
         ),
