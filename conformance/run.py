@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -17,7 +18,18 @@ from conformance import process, record
 from conformance.matrix import Case
 from conformance.models import fill_versions
 from conformance.reasons import Reason
-from conformance.suite import Ask, Cases, Check, Group, Logged, Refused, Script, Skipped, Suite
+from conformance.suite import (
+    Ask,
+    Cases,
+    Change,
+    Check,
+    Group,
+    Logged,
+    Refused,
+    Script,
+    Skipped,
+    Suite,
+)
 
 LOG = "server.log"
 
@@ -114,7 +126,10 @@ def _version(place: Place) -> dict[str, str]:
 def _made(
     group: Group, check: Check, place: Place, server: subprocess.Popen[bytes], up: bool
 ) -> Iterator[Case]:
-    if isinstance(check, Cases):
+    if isinstance(check, Change):
+        subprocess.run(check.command, shell=True, cwd=place.folder, check=False)
+        time.sleep(check.seconds)
+    elif isinstance(check, Cases):
         yield from run_tests(group.name, check, place, server.pid if up else None)
     elif isinstance(check, Script | Ask) and not up:
         yield Case(group.name, check.name, "failed", _last_words(place))

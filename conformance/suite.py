@@ -73,7 +73,15 @@ class Skipped:
     names: tuple[str, ...]
 
 
-Check = Cases | Script | Ask | Logged | Refused | Skipped
+@dataclass(frozen=True)
+class Change:
+    """A change of the group's folder between two checks, and time for a poll to see it."""
+
+    command: str
+    seconds: float = 1.0
+
+
+Check = Cases | Script | Ask | Logged | Refused | Skipped | Change
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,9 @@ def test_json_keeps_large_integers_and_text(serving: Serving) -> None:
         ({"data": ["a", "b"]}, None, 500, "Unable to parse 'data'"),
         ({"data": [True, 1]}, None, 500, "Unable to parse 'data'"),
         ({"shape": [-2]}, None, 500, "non-unsigned-integer as unsigned-integer"),
-        ({"shape": [2**62, 8]}, None, 400, "exceed maximum size"),
+        ({"shape": [2**62, 8]}, None, 400, "causes total element count to exceed maximum size"),
+        ({"shape": [2**62]}, None, 400, "byte size overflow for input 'INPUT0': element count ("),
+        (b'{"inputs":' + b"[" * 5000 + b"]" * 5000 + b"}", None, 400, "nesting depth exceeds"),
         ({"datatype": "FLOAT"}, None, 400, "invalid datatype"),
         ({"datatype": "FP16"}, None, 400, "receiving FP16 data via JSON is not supported"),
         (b'{"inputs":[]}', 99, 400, "inference header size should be in range (0, 13), got: 99"),
@@ -219,6 +221,22 @@ def test_a_bad_body(
     headers = {} if length is None else {"Inference_Header_Content_Length": str(length)}
     found, answer = post(serving, "/v2/models/identity_fp32/infer", body, **headers)
     assert (found, expected in answer["error"]) == (status, True), answer
+
+
+def test_a_model_that_is_not_there_is_not_ready(serving: Serving) -> None:
+    """gRPC answers, as clients of Triton expect; HTTP has 404 to say it with."""
+    with tritonclient.grpc.InferenceServerClient(serving.grpc) as client:
+        assert not client.is_model_ready("nothing")
+        assert not client.is_model_ready("add_sub", "99")
+        with pytest.raises(InferenceServerException, match="version"):
+            client.is_model_ready("add_sub", "newest")
+
+
+def test_the_index_takes_no_nested_ready(serving: Serving) -> None:
+    body = b'{"ready":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    for asked in (body, b'{"ready":1}'):
+        status, answer = post(serving, "/v2/repository/index", asked)
+        assert (status, answer["error"]) == (400, "Invalid value for 'ready': expected a boolean")
 
 
 def test_a_body_cut_short(serving: Serving) -> None:

@@ -81,7 +81,7 @@ def test_flags(arguments: list[str], name: str, value: Any) -> None:
         (["--id", "--http-port=1"], "option '--id' requires an argument"),
         (["models"], "Unexpected argument: models"),
         (["--strict-readiness", "models"], "Unexpected argument: models"),
-        (["--http-max-input-size=0"], "out of bound. Got 0; it must be at least 1"),
+        (["--http-max-input-size=0"], "Error: --http-max-input-size must be greater than 0."),
         (["--grpc-infer-thread-count=1"], "it must be from 2 to 128"),
         (["--log-format=xml"], "Got xml; it must be one of default, ISO8601, json"),
         (["--backend-config=,a=b"], "--backend-config option format is"),
@@ -220,3 +220,9 @@ TRITON = """
     backend-directory backend-config repoagent-directory strict-model-config
     response-cache-byte-size trace-file trace-level trace-rate trace-count trace-log-frequency
 """
+
+
+def test_a_pattern_as_re2_writes_it() -> None:
+    """RE2 switches a flag off for what follows, where Python wants a group."""
+    settings = read("--grpc-header-forward-pattern=(?-i)MY_HEADER.*")
+    assert settings.grpc_header_forward_pattern == "(?-i:MY_HEADER.*)"

@@ -86,7 +86,12 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def ModelReady(self, request: Any, context: Context) -> Any:
         async with _answering(context):
-            ready = await self._server.check_ready(request.name, request.version)
+            try:
+                ready = await self._server.check_ready(request.name, request.version)
+            except InferenceError as error:
+                if error.status is not Status.NOT_FOUND:
+                    raise
+                ready = False  # clients ask for models that are gone, and expect an answer
             return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:

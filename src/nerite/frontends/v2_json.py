@@ -42,11 +42,21 @@ def malformed(message: str) -> InferenceError:
     return InferenceError(Status.INTERNAL, message)
 
 
+class TooDeep(InferenceError):
+    """A document that nests deeper than anything we take."""
+
+    def __init__(self) -> None:
+        text = f"JSON nesting depth exceeds maximum allowed limit ({_MAX_DEPTH})"
+        super().__init__(Status.INVALID_ARG, text)
+
+
 def json_document(data: Body, kind: str = "request") -> dict[str, Any]:
     """A body that must be an object; `kind` names it in the error."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if error.msg.startswith("depth limit"):
+            raise TooDeep() from None
         text = f"failed to parse the {kind} JSON buffer: {error.msg} at {error.pos}"
         raise malformed(text) from None
     if not isinstance(document, dict):
@@ -150,7 +160,7 @@ def _values(name: str, datatype: str, count: int, data: list[Any]) -> list[Any]:
 
 def _flatten(data: list[Any], flat: list[Any], depth: int) -> None:
     if depth >= _MAX_DEPTH:
-        raise invalid(f"JSON nesting depth exceeds maximum allowed limit ({_MAX_DEPTH})")
+        raise TooDeep()
     if not any(isinstance(item, list) for item in data):
         flat.extend(data)
         return

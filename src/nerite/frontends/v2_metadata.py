@@ -9,9 +9,17 @@ from nerite.contract import TensorSpec
 from nerite.model import Model
 from nerite.server import Server
 
+# Triton's, in its order. That of CUDA shared memory is there to say that it is not supported.
 _EXTENSIONS = [
-    "binary_tensor_data",
+    "classification",
+    "sequence",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
+    "cuda_shared_memory",
+    "binary_tensor_data",
     "parameters",
     "statistics",
     "trace",

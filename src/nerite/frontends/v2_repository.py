@@ -10,7 +10,7 @@ from typing import Any
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.answers import answer_error, answer_json
 from nerite.frontends.http1 import Exchange
-from nerite.frontends.v2_json import json_document, member_object
+from nerite.frontends.v2_json import TooDeep, json_document, member_object
 from nerite.server import Server
 from nerite.versions import ModelState
 
@@ -25,7 +25,10 @@ class RepositoryDoor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def index(self, exchange: Exchange) -> None:
-        ready = _document(exchange, "registry index").get("ready", False)
+        try:
+            ready = _document(exchange, "registry index").get("ready", False)
+        except TooDeep:
+            ready = None  # Triton reads any depth, and finds the same
         if not isinstance(ready, bool):
             raise invalid("Invalid value for 'ready': expected a boolean")
         self._start(exchange, self._index(exchange, ready))

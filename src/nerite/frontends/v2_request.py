@@ -255,11 +255,17 @@ class _Input:
         except KeyError:
             raise invalid(f"invalid datatype '{self.datatype}' for input {self.name}") from None
         self.count = math.prod(self.shape)
-        if self.count * self.dtype.itemsize > 2**63 - 1:
+        most = 2**63 - 1
+        if self.count > most:
             raise invalid(
                 f"invalid shape for input '{self.name}': shape "
                 f"[{','.join(map(str, self.shape))}] causes total element count to exceed maximum "
-                f"size of {2**63 - 1}"
+                f"size of {most}"
+            )
+        if self.count * self.dtype.itemsize > most:
+            raise invalid(
+                f"byte size overflow for input '{self.name}': element count ({self.count}) * data "
+                f"type size ({self.dtype.itemsize}) exceeds maximum allowed size ({most})"
             )
         self._read_place(entry, has_binary)
 

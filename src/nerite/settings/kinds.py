@@ -43,6 +43,18 @@ def whole(shown: str, least: float = -math.inf, most: float = math.inf) -> Kind:
     return Kind(shown, read)
 
 
+def positive(shown: str, flag: str) -> Kind:
+    """Whole numbers from 1; `flag` is in the sentence, as Triton says it."""
+
+    def read(text: str) -> int:
+        number = int(NUMBER.read(text))
+        if number <= 0:
+            raise ValueError(f"Error: --{flag} must be greater than 0. Got {number}")
+        return number
+
+    return Kind(shown, read)
+
+
 def fraction(shown: str, least: float = -math.inf) -> Kind:
     def read(text: str) -> float:
         try:
@@ -105,11 +117,13 @@ def _verbosity(text: str) -> int:
 
 
 def _pattern(text: str) -> str:
+    # RE2, which Triton uses, may switch a flag off for all that follows; Python only for a group.
+    pattern = re.sub(r"\A\(\?-i\)(.*)\Z", r"(?-i:\1)", text)
     try:
-        re.compile(text)
+        re.compile(pattern)
     except re.error as error:
         raise ValueError(f"'{text}' is not a regular expression: {error}") from None
-    return text
+    return pattern
 
 
 def _metric(text: str) -> tuple[str, str]:

@@ -153,7 +153,7 @@ class Settings:
     )
     http_max_input_size: int = _option(
         1 << 26,
-        kinds.whole("bytes", 1),
+        kinds.positive("bytes", "http-max-input-size"),
         "limit of a request's JSON, of a raw request and of a decompressed one",
     )
     http_restricted_api: list[tuple[tuple[str, ...], str, str]] = _options(
