@@ -1,5 +1,7 @@
 """`tritonserver` and `fastdeployserver`: the same server as Triton's scripts expect it."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from nerite import painter
 
 from .conftest import ADD_SUB, ADD_SUB_CODE, add_model
 
@@ -79,3 +83,44 @@ def test_exit_codes(arguments: list[str], expected: str) -> None:
         said = server.stdout.read()
     assert server.returncode == 1
     assert said.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "command", "served"),
+    [
+        ("models", "tritonserver --model-repository=/models", True),
+        ("models", "tritonserver --model-repository=/models --model-control-mode=poll", True),
+        (
+            "diffusion-models",
+            "tritonserver --model-repository diffusion-models --model-control-mode explicit "
+            "--load-model stable_diffusion_1_5",
+            True,
+        ),
+        (".", "fastdeployserver --model-repository=.", True),
+        ("elsewhere", "tritonserver --model-repository=/models", False),
+    ],
+)
+def test_commands_of_tutorials(tmp_path: Path, folder: str, command: str, served: bool) -> None:
+    """As they stand there, but for `/models`, which a test cannot make."""
+    model = tmp_path / folder / "stable_diffusion_1_5"
+    shutil.copytree(painter.REPOSITORY / "painter", model)
+    (model / "config.pbtxt").write_text('backend: "diffusion"')
+    ports = {f"NERITE_{name}_PORT": "0" for name in ("HTTP", "GRPC", "METRICS")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command.replace('/models', str(tmp_path / 'models'))}"],
+        cwd=tmp_path,
+        env={**os.environ, **ports, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        said = ""
+        for line in server.stdout:
+            said += line
+            if "Started Metrics Service at 0.0.0.0:" in line:
+                server.send_signal(signal.SIGINT)
+    assert server.returncode == (0 if served else 1), said
+    assert ("| stable_diffusion_1_5 | 1       | READY  |" in said) == served
+    assert ("the nearest folder that does is" in said) != served

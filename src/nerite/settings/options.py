@@ -126,9 +126,6 @@ class Settings:
     model_load_retry_count: int = _option(
         0, kinds.COUNT, "further attempts for a model that does not load"
     )
-    model_namespacing: bool = _option(
-        False, kinds.BOOLEAN, "serve models of one name from several repositories", pending=True
-    )
     allow_model_overrides: bool = _option(
         False,
         kinds.BOOLEAN,
