@@ -19,6 +19,9 @@ from conformance.suites.observing import LOGGING, METRICS, TRACE
 from conformance.suites.python_backend import BACKEND_PYTHON
 from conformance.suites.sequences import (
     DYNA_SEQUENCE_BATCHER,
+    IMPLICIT_SEQUENCES,
+    IMPLICIT_STATE,
+    ITERATIVE_SEQUENCE,
     SEQUENCE_BATCHER,
     SEQUENCE_CORRID_BATCHER,
 )
@@ -48,6 +51,9 @@ SUITES: tuple[Suite, ...] = (
     SEQUENCE_BATCHER,
     DYNA_SEQUENCE_BATCHER,
     SEQUENCE_CORRID_BATCHER,
+    IMPLICIT_STATE,
+    IMPLICIT_SEQUENCES,
+    ITERATIVE_SEQUENCE,
     SIMPLE_ENSEMBLE,
     DECOUPLED,
     BACKEND_PYTHON,

@@ -1,11 +1,14 @@
 """Sequence batching: direct and oldest, with and without batches, correlation ids of any type."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from conformance.models import Edit, Model, add, custom, made, python
+from conformance.reasons import Reason
 from conformance.suite import Cases, Group, Suite
 
 FIXED, VARIABLE = "qa_sequence_model_repository", "qa_variable_sequence_model_repository"
+IMPLICIT_FIXED = "qa_sequence_implicit_model_repository"
+IMPLICIT_VARIABLE = "qa_variable_sequence_implicit_model_repository"
 ENSEMBLES = "qa_ensemble_model_repository"
 PYTHON_TWIN = (Edit(r"^platform:.*", 'backend: "python"'),)
 TWIN = ("onnx", "python")
@@ -18,6 +21,8 @@ STATELESS = {
     "ENSEMBLES": "1",
     "BACKENDS": "onnx custom python",
 }
+
+IMPLICIT = {**STATELESS, "IMPLICIT_STATE": "1", "ENSEMBLES": "0", "BACKENDS": "onnx"}
 
 NO_DELAY = (
     "test_simple_sequence",
@@ -79,9 +84,25 @@ def sequence_models(trial: str) -> tuple[Model, ...]:
     return tuple(models)
 
 
-def _trial(trial: str) -> tuple[Group, ...]:
+def implicit_models(trial: str) -> tuple[Model, ...]:
+    """The same of models that leave their state to the server; only ONNX has such."""
+    nobatch = "nobatch_" if trial == "0" else ""
+    count = {"0": 4, "v": 1}.get(trial) or int(trial)
+    edits = (instances(count),) if nobatch else (batch(4 // count), instances(count))
+    base = IMPLICIT_VARIABLE if trial == "v" else IMPLICIT_FIXED
+    return tuple(
+        made(f"onnx_{nobatch}sequence_{datatype}", base, edits=edits)
+        for datatype in ("object", "int32", "bool")
+    )
+
+
+def _trial(
+    trial: str,
+    models: Callable[[str], tuple[Model, ...]] = sequence_models,
+    kind: Mapping[str, str] = STATELESS,
+) -> tuple[Group, ...]:
     env = {
-        **STATELESS,
+        **kind,
         "NO_BATCHING": "1" if trial == "0" else "0",
         "MODEL_INSTANCES": {"0": "4", "v": "1"}.get(trial, trial),
         "BATCHER_TYPE": "VARIABLE" if trial == "v" else "FIXED",
@@ -92,7 +113,7 @@ def _trial(trial: str) -> tuple[Group, ...]:
         Group(
             f"{trial}-{name}",
             (Cases("sequence_batcher_test.py", (name,)),),
-            sequence_models(trial),
+            models(trial),
             env={**env, **more},
         )
         for name, more in cases.items()
@@ -297,6 +318,59 @@ SEQUENCE_CORRID_BATCHER = Suite(
                 "TYPE_UINT64",
                 "TYPE_INT64",
             )
+        ),
+    ),
+)
+
+# The states are those of the C++ backend's own interface, which a stand-in in Python has not.
+STATE_NEW = ("*test_no_implicit_state", "*test_wrong_implicit_state_name")
+STATE_OUTPUT = add('output [{ name: "OUTPUT_STATE" data_type: TYPE_INT32 dims: [ 1 ] }]')
+
+IMPLICIT_STATE = Suite(
+    "L0_implicit_state",
+    4,
+    (
+        Group(
+            "implicit_state",
+            (
+                Cases(
+                    "implicit_state.py",
+                    skips={
+                        **{name: Reason.CPP for name in STATE_NEW},
+                        "*test_implicit_state_growable_memory": Reason.CUDA,
+                    },
+                ),
+            ),
+            (
+                made("onnx_nobatch_sequence_int32", IMPLICIT_FIXED),
+                made(
+                    "onnx_nobatch_sequence_int32",
+                    IMPLICIT_FIXED,
+                    name="onnx_nobatch_sequence_int32_output",
+                    edits=(STATE_OUTPUT,),
+                ),
+            ),
+            env=IMPLICIT,
+        ),
+    ),
+)
+
+# What L0_implicit_state/test.sh runs next: the sequence batcher's cases with such models.
+IMPLICIT_SEQUENCES = Suite(
+    "L0_implicit_state_sequences",
+    4,
+    tuple(group for trial in "0124v" for group in _trial(trial, implicit_models, IMPLICIT)),
+    folder="server/qa/L0_sequence_batcher",
+)
+
+ITERATIVE_SEQUENCE = Suite(
+    "L0_iterative_sequence",
+    4,
+    (
+        Group(
+            "iterative_sequence",
+            (Cases("iterative_sequence_e2e.py"),),
+            flags=("--model-control-mode=explicit",),
         ),
     ),
 )

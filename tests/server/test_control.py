@@ -249,6 +249,8 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
         await until(lambda: not folder.exists())
         await server.load("m", json.dumps(config | {"max_batch_size": 4}))
         assert server.find("m").config.max_batch_size == 4
+        await server.load("m", json.dumps(config).replace('"dims"', "dims"))  # as protobuf reads it
+        assert server.find("m").config.max_batch_size == 0
         await server.load("new", json.dumps(config), {"1/model.py": code})
         assert await ask(server, model="new") == 9
 
@@ -258,6 +260,7 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
     [
         (None, {"1/model.py": b""}, "'config' must be specified for model file override"),
         ("{", {}, "Invalid config override"),
+        ('{backend: "a: b",', {}, "Invalid config override"),
         ('{"nonsense": 1}', {}, "nonsense"),
         ("{}", {"../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"/tmp/escape.py": b""}, "leaves the model's folder"),

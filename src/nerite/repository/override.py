@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.repository import config as configs
 from nerite.repository.repository import ModelEntry, settle
+
+# A string, which is left as it is, or a name without quotes.
+_NAMES = re.compile(r'"(?:\\.|[^"\\])*"|([A-Za-z_]\w*)(?=\s*:)')
 
 
 def override(
@@ -27,7 +32,7 @@ def override(
     if found is None and not files:
         raise _unpolled(name)
     try:
-        entry = ModelEntry(name, Path(), configs.from_dict(json.loads(config)))
+        entry = ModelEntry(name, Path(), configs.from_dict(_read(config)))
     except (json.JSONDecodeError, TypeError) as error:
         raise invalid(f"failed to load '{name}', Invalid config override: {error}") from None
     if found is not None:
@@ -45,6 +50,16 @@ def override(
         entry.give_back()
         raise _unpolled(name, f": {error.strerror}") from None
     return entry
+
+
+def _read(config: str) -> Any:
+    """JSON as protobuf's reader takes it, and with it Triton's clients: names may be bare."""
+    try:
+        return json.loads(config)
+    except json.JSONDecodeError:
+        if not any(match[1] for match in _NAMES.finditer(config)):
+            raise
+    return json.loads(_NAMES.sub(lambda match: f'"{match[1]}"' if match[1] else match[0], config))
 
 
 def _write(name: str, folder: Path, files: Mapping[str, bytes]) -> None:

@@ -12,8 +12,8 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     """INPUT, TEST_CASE and the state INPUT_STATE, all [1] INT32.
 
-    Case 0 answers with a state that no config declares, 1 adds INPUT to the state and answers
-    with it, 2 leaves the state as it is and answers with nothing.
+    Case 0 answers with a state that no config declares, 1 answers with INPUT and the state added
+    up and leaves the state as it is, 2 makes the sum the state as well.
     """
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -25,8 +25,6 @@ class TritonPythonModel:
         if case == 0:
             state = pb_utils.Tensor("undefined_state", np.zeros(1, np.int32))
             return pb_utils.InferenceResponse([state])
-        if case == 1:
-            total = inputs["INPUT"] + inputs["INPUT_STATE"]
-            names = ("OUTPUT", "OUTPUT_STATE")
-            return pb_utils.InferenceResponse([pb_utils.Tensor(name, total) for name in names])
-        return pb_utils.InferenceResponse([])
+        total = inputs["INPUT"] + inputs["INPUT_STATE"]
+        names = ("OUTPUT",) if case == 1 else ("OUTPUT", "OUTPUT_STATE")
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, total) for name in names])
