@@ -190,7 +190,8 @@ def test_sums_of_sequences(server: nerite.SyncServer) -> None:
 
 
 def test_implicit_state(server: nerite.SyncServer) -> None:
-    assert steps(server, "implicit_state", 3, 1, 2, 3, TEST_CASE=1) == [1, 3, 6]
+    assert steps(server, "implicit_state", 3, 1, 2, 3, TEST_CASE=1) == [1, 2, 3]
+    assert steps(server, "implicit_state", 3, 1, 2, 3, TEST_CASE=2) == [1, 3, 6]
 
 
 def test_iterative_sequence(server: nerite.SyncServer) -> None:
