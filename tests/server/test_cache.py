@@ -1,5 +1,6 @@
 """The response cache as clients and the statistics see it."""
 
+import asyncio
 import re
 import urllib.request
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import tritonclient.http as http
+
+from nerite import Request, Server
+from nerite.cache.local import LocalCache
 
 from .conftest import IDENTITY_CODE, Serve, Serving, add_model, identity
 
@@ -112,3 +116,44 @@ def test_a_cache_that_cannot_start(tmp_path: Path, serve: Serve) -> None:
     server = serve(f"--model-repository={tmp_path}", "--cache-config=local,size=none")
     assert server.wait() == 1
     assert "the local cache's size is 'none'" in server.log
+
+
+ENSEMBLE = """
+    platform: "ensemble" response_cache { enable: true }
+    input { name: "IN" data_type: TYPE_FP32 dims: [ 1 ] }
+    output { name: "OUT" data_type: TYPE_FP32 dims: [ 1 ] }
+    ensemble_scheduling { step {
+        model_name: "counts" model_version: -1
+        input_map { key: "INPUT0" value: "IN" } output_map { key: "OUTPUT0" value: "OUT" }
+    } }
+"""
+
+
+def test_an_ensemble_is_cached_as_a_whole(tmp_path: Path) -> None:
+    add_model(tmp_path, "counts", identity("FP32", "1"), COUNTS)
+    add_model(tmp_path, "both", ENSEMBLE, "")
+
+    async def ask_twice() -> tuple[list[float], list[int]]:
+        async with Server(tmp_path, cache=LocalCache(10_000)) as server:
+            request = Request("both", {"IN": np.ones(1, np.float32)})
+            asked = [await server.infer(request).one() for _ in range(2)]
+            counts = [model.stats.counts for model in server.models]
+            return (
+                [float(one.outputs["OUT"][0]) for one in asked],
+                [one.executions for one in counts],
+            )
+
+    assert asyncio.run(ask_twice()) == ([1, 1], [1, 1])
+
+
+def test_an_ensemble_with_a_decoupled_step_is_not_cached(tmp_path: Path) -> None:
+    policy = "model_transaction_policy { decoupled: true }"
+    add_model(tmp_path, "counts", identity("FP32", "1") + policy, COUNTS)
+    add_model(tmp_path, "both", ENSEMBLE, "")
+
+    async def reason() -> str:
+        async with Server(tmp_path) as server:
+            (state,) = [one for one in server.states() if one.name == "both"]
+            return state.reason
+
+    assert "does not currently support model both with 'decoupled'" in asyncio.run(reason())

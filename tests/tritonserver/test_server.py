@@ -3,6 +3,7 @@
 import asyncio
 import json
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ def test_a_server_that_was_not_started(models: Path) -> None:
         ({"model_repository": "none"}, tritonserver.InternalError, "'none' does not exist"),
         ({"log_file": "/none/log"}, tritonserver.InvalidArgumentError, "cannot write the log"),
         ({"cache_config": {"x": {"y": 1}}}, tritonserver.InvalidArgumentError, "cache 'x'"),
+        ({"host_policies": {"cpu": {"x": "1"}}}, tritonserver.InvalidArgumentError, "setting 'x'"),
     ],
 )
 def test_bad_options(
@@ -57,6 +59,23 @@ def test_what_does_not_load(tmp_path: Path) -> None:
     with pytest.raises(tritonserver.UnavailableError, match="Timeout before ready"):
         server.start(wait_until_ready=True, timeout=0.05, polling_interval=0.01)
     server.stop()
+
+
+def test_the_rate_limiter(tmp_path: Path, models: Path) -> None:
+    needs = 'instance_group { rate_limiter { resources { name: "r" count: 2 } } }'
+    shutil.copytree(models / "echo", tmp_path / "echo")
+    with (tmp_path / "echo" / "config.pbtxt").open("a") as config:
+        config.write(needs)
+    options = {
+        "model_repository": str(tmp_path),
+        "rate_limiter_mode": tritonserver.RateLimitMode.EXEC_COUNT,
+    }
+    short = tritonserver.RateLimiterResource("r", 1, -1)
+    with pytest.raises(tritonserver.InternalError, match='count for "r" is limited to 1'):
+        tritonserver.Server(**options, rate_limiter_resources=[short]).start()
+    running = tritonserver.Server(**options).start(wait_until_ready=True)
+    assert running.ready()
+    running.stop()
 
 
 def test_what_a_server_tells(server: tritonserver.Server) -> None:

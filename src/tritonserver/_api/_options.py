@@ -9,6 +9,8 @@ from typing import Any
 from nerite.cache.base import Cache
 from nerite.cache.config import open_cache
 from nerite.core.stats import Recording
+from nerite.instances.host_policy import Cores, cores_of
+from nerite.instances.rate_limiter import RateLimiter
 from nerite.placing import Placing
 from nerite.repository.repository import Repository
 from nerite.server import ControlMode, Policy
@@ -127,8 +129,29 @@ class Options:
                 histograms=latencies.get("histogram_latencies") == "true",
                 summaries=latencies.get("summary_latencies") == "true",
             ),
-            placing=Placing(backend_directory=Path(self.backend_directory)),
+            placing=Placing(
+                backend_directory=Path(self.backend_directory),
+                limiter=self._limiter(),
+                policies=self._cores(),
+            ),
         )
+
+    def _limiter(self) -> RateLimiter | None:
+        if self.rate_limiter_mode is RateLimitMode.OFF:
+            return None
+        resources = self.rate_limiter_resources
+        return RateLimiter([(one.name, one.count, one.device) for one in resources])
+
+    def _cores(self) -> dict[str, Cores]:
+        settings = [
+            (policy, key, value)
+            for policy, part in self.host_policies.items()
+            for key, value in part.items()
+        ]
+        try:
+            return cores_of(settings)
+        except ValueError as error:
+            raise InvalidArgumentError(f"host_policies: {error}") from None
 
     def metrics_settings(self) -> dict[str, str]:
         """metrics_configuration without the names of its parts, which nothing reads."""
