@@ -6,14 +6,13 @@ COMMAND starts Triton on {repository}, {http} and {grpc}, which are filled in, f
 `tritonserver --model-repository={repository} --http-port={http} --grpc-port={grpc}`. Both servers
 serve the same files and stand side by side; the load, from `wrk` (HTTP) and perf_analyzer (gRPC),
 goes to them in turn. Before it, one answer of each is compared byte for byte with what is right.
-CPU is of the server's processes, user and system, per request. Without --triton only nerite is
-measured.
+CPU is of the server's processes, user and system, per request. At the end 200 000 requests of
+mixed size tell whether the front process grows. Without --triton only nerite is measured.
 """
 
 import argparse
 import contextlib
 import http.client
-import json
 import re
 import shlex
 import shutil
@@ -21,74 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
+from loads import Load, large_load, loads, mixed_loads, shared_load, write_models
 from serving import free_ports, serve
 
 CLIENTS = (1, 8, 32, 64)
-ADD_SUB = """
-input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] },
-        { name: "INPUT1" data_type: TYPE_FP32 dims: [ 4 ] } ]
-output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ] },
-         { name: "OUTPUT1" data_type: TYPE_FP32 dims: [ 4 ] } ]
-instance_group [ { kind: KIND_CPU count: 1 } ]
-"""
-ADD_SUB_CODE = """
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        responses = []
-        for request in requests:
-            a = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
-            b = pb_utils.get_input_tensor_by_name(request, "INPUT1").as_numpy()
-            outputs = [pb_utils.Tensor("OUTPUT0", a + b), pb_utils.Tensor("OUTPUT1", a - b)]
-            responses.append(pb_utils.InferenceResponse(outputs))
-        return responses
-"""
-IDENTITY = """
-input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
-output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
-instance_group [ { kind: KIND_CPU count: 1 } ]
-"""
-IDENTITY_CODE = """
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse(
-                [
-                    pb_utils.Tensor(
-                        "OUTPUT0", pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
-                    )
-                ]
-            )
-            for request in requests
-        ]
-"""
-MODELS = {
-    "add_sub": (ADD_SUB, ADD_SUB_CODE),
-    "add_sub_dyn": (ADD_SUB + "max_batch_size: 64 dynamic_batching { }", ADD_SUB_CODE),
-    "identity_fp32": (IDENTITY, IDENTITY_CODE),
-}
-
-
-@dataclass(frozen=True)
-class Load:
-    """A request to repeat. headers: of HTTP; expected: the bytes its answer must end with."""
-
-    name: str
-    model: str
-    body: bytes
-    headers: dict[str, str]
-    expected: bytes
 
 
 @dataclass(frozen=True)
@@ -103,64 +43,13 @@ class Peer:
 
 @dataclass(frozen=True)
 class Figure:
-    """per_second: answers. p50, p99: milliseconds. cpu: microseconds per request."""
+    """per_second: answers, count in all. p50, p99: milliseconds. cpu: microseconds per request."""
 
     per_second: float
     p50: float
     p99: float
     cpu: float
-
-
-def write_models(repository: Path) -> None:
-    for name, (config, code) in MODELS.items():
-        folder = repository / name / "1"
-        folder.mkdir(parents=True)
-        (folder.parent / "config.pbtxt").write_text(f'name: "{name}"\nbackend: "python"\n{config}')
-        (folder / "model.py").write_text(code)
-
-
-def binary(name: str, model: str, tensors: dict[str, np.ndarray], expected: bytes) -> Load:
-    inputs = [
-        {
-            "name": key,
-            "shape": list(value.shape),
-            "datatype": "FP32",
-            "parameters": {"binary_data_size": value.nbytes},
-        }
-        for key, value in tensors.items()
-    ]
-    document = {"inputs": inputs, "parameters": {"binary_data_output": True}}
-    head = json.dumps(document, separators=(",", ":")).encode()
-    headers = {
-        "Inference-Header-Content-Length": str(len(head)),
-        "Content-Type": "application/octet-stream",
-    }
-    body = head + b"".join(value.tobytes() for value in tensors.values())
-    return Load(name, model, body, headers, expected)
-
-
-def loads() -> list[Load]:
-    a, b = np.arange(4, dtype=np.float32), np.ones(4, np.float32)
-    right = (a + b).tobytes() + (a - b).tobytes()
-    pair = {"INPUT0": a, "INPUT1": b}
-    rows = {key: value.reshape(1, 4) for key, value in pair.items()}
-    document = {
-        "inputs": [
-            {"name": key, "shape": [4], "datatype": "FP32", "data": value.tolist()}
-            for key, value in pair.items()
-        ]
-    }
-    body = json.dumps(document, separators=(",", ":")).encode()
-    return [
-        binary("add_sub, binary", "add_sub", pair, right),
-        Load("add_sub, JSON", "add_sub", body, {"Content-Type": "application/json"}, b"}]}"),
-        binary("add_sub_dyn, binary", "add_sub_dyn", rows, right),
-    ]
-
-
-def large_load() -> Load:
-    values = np.random.default_rng(0).random(1 << 22, dtype=np.float32)
-    return binary("identity 16 MiB", "identity_fp32", {"INPUT0": values}, values.tobytes())
+    count: int = 0
 
 
 def check(peer: Peer, load: Load) -> None:
@@ -181,15 +70,33 @@ def cpu_seconds(process: psutil.Process) -> float:
     return total
 
 
-def wrk(peer: Peer, load: Load, clients: int, seconds: int, folder: Path) -> Figure:
-    script, data = folder / "load.lua", folder / "load.dat"
-    data.write_bytes(load.body)
-    lines = ['wrk.method = "POST"', f'local f = io.open("{data}", "rb")']
-    lines += ['wrk.body = f:read("*a")', "f:close()"]
-    lines += [f'wrk.headers["{key}"] = "{value}"' for key, value in load.headers.items()]
-    script.write_text("\n".join(lines))
-    url = f"http://127.0.0.1:{peer.http}/v2/models/{load.model}/infer"
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", str(script), url]
+def script(loads: Sequence[Load], folder: Path) -> Path:
+    """What has wrk send the loads in turn; they differ in body and headers only."""
+    lines = ["local requests = {}", "local turn = 0"]
+    for index, load in enumerate(loads):
+        data = folder / f"load{index}.dat"
+        data.write_bytes(load.body)
+        headers = ", ".join(f'["{key}"] = "{value}"' for key, value in load.headers.items())
+        path = f"/v2/models/{load.model}/infer"
+        lines += [
+            f'local f = io.open("{data}", "rb")',
+            f'requests[{index + 1}] = {{"POST", "{path}", {{{headers}}}, f:read("*a")}}',
+            "f:close()",
+        ]
+    lines += [
+        "local texts = {}",
+        "init = function() for i, r in ipairs(requests) do",
+        "  texts[i] = wrk.format(r[1], r[2], r[3], r[4]) end end",
+        "request = function() turn = turn % #texts + 1; return texts[turn] end",
+    ]
+    file = folder / "load.lua"
+    file.write_text("\n".join(lines))
+    return file
+
+
+def wrk(peer: Peer, loads: Sequence[Load], clients: int, seconds: int, folder: Path) -> Figure:
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "--timeout", "30s"]
+    command += ["-s", str(script(loads, folder)), f"http://127.0.0.1:{peer.http}"]
     before = cpu_seconds(peer.process)
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     spent = cpu_seconds(peer.process) - before
@@ -201,6 +108,7 @@ def wrk(peer: Peer, load: Load, clients: int, seconds: int, folder: Path) -> Fig
         _milliseconds(_find(r"\n\s+50%\s+(\S+)", said)),
         _milliseconds(_find(r"\n\s+99%\s+(\S+)", said)),
         spent / max(count, 1) * 1e6,
+        count,
     )
 
 
@@ -283,7 +191,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         repository = Path(folder) / "models"
         write_models(repository)
-        ours = stack.enter_context(serve("--model-repository", str(repository)))
+        ours = stack.enter_context(
+            serve("--model-repository", str(repository), "--allow-client-shm=true")
+        )
         peers = [Peer("nerite", ours.port, ours.grpc_port, ours.process)]
         if options.triton:
             peers.append(stack.enter_context(triton(options.triton, repository)))
@@ -291,19 +201,22 @@ def main() -> None:
 
 
 def measure(peers: list[Peer], options: argparse.Namespace, folder: Path) -> None:
-    for load in [*loads(), large_load()]:
+    for load in [*loads(), *mixed_loads(), large_load()]:
         for peer in peers:
             check(peer, load)
+    seconds = options.seconds
     for load in loads():
         for clients in CLIENTS:
-            figures = {
-                peer.name: wrk(peer, load, clients, options.seconds, folder) for peer in peers
-            }
-            report(f"HTTP {load.name}, {clients} clients", figures)
-    for clients in (1, 4):
-        large = large_load()
-        figures = {peer.name: wrk(peer, large, clients, options.seconds, folder) for peer in peers}
-        report(f"HTTP {large.name}, {clients} clients", figures)
+            title = f"HTTP {load.name}, {clients} clients"
+            report(
+                title, {peer.name: wrk(peer, [load], clients, seconds, folder) for peer in peers}
+            )
+    with shared_load([peer.http for peer in peers]) as shared:
+        for load in (large_load(), shared):
+            for clients in (1, 4):
+                title = f"HTTP {load.name}, {clients} clients"
+                figures = {peer.name: wrk(peer, [load], clients, seconds, folder) for peer in peers}
+                report(title, figures)
     if options.perf_analyzer:
         for model in ("add_sub", "add_sub_dyn"):
             for clients in CLIENTS:
@@ -312,6 +225,18 @@ def measure(peers: list[Peer], options: argparse.Namespace, folder: Path) -> Non
                     for peer in peers
                 }
                 report(f"gRPC {model}, {clients} clients", figures)
+    memory(peers[0], folder)
+
+
+def memory(peer: Peer, folder: Path) -> None:
+    """What the front process holds after 10 000 requests of mixed size, and after 200 000."""
+    held = []
+    asked = 0
+    for goal in (10_000, 200_000):
+        while asked < goal:
+            asked += wrk(peer, mixed_loads(), 16, 2, folder).count
+        held.append(peer.process.memory_info().rss / 1e6)
+    print(f"front process: {held[0]:.1f} MB after 10 000 requests, {held[1]:.1f} after {asked}")
 
 
 if __name__ == "__main__":
