@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from request_path import Load, Peer, binary, triton
+from loads import Load, binary
+from request_path import Peer, triton
 from serving import serve
 
 STEPS = (1, 2, 4)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -157,3 +158,21 @@ def test_answers_may_be_redirected() -> None:
     call.redirect(through)
     call.send(ONE)
     assert told == ["through", "there"]
+
+
+def test_a_call_that_has_ended_is_gone_with_the_last_who_holds_it() -> None:
+    class Asker:
+        def take(self, call: Call, answer: Answer) -> None:
+            self.answer = answer
+
+    asker = Asker()
+    call = Call(REQUEST, asker.take)
+    asker.cancel = call.cancel  # type: ignore[attr-defined]
+    call.send(Response())
+    gone = weakref.ref(call)
+    gc.disable()
+    try:
+        del asker, call
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -26,6 +26,10 @@ Deliver = Callable[["Call", Answer], None]
 RESCHEDULED = Response()
 
 
+def _nowhere(call: Call, answer: Answer) -> None:
+    """Where the answers of a call go that has ended."""
+
+
 def _refuse(call: Call) -> None:
     text = "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is "
     remedy = "Set 'iterative_sequence: true' in its sequence_batching."
@@ -140,7 +144,10 @@ class Call:
             self._ended = True
             self._watchers = None
         self.ended_ns = time.monotonic_ns()
-        self._deliver(self, answer)
+        # Who asked holds the call, to cancel it, and is held no longer: a circle of the two would
+        # keep every request until the garbage collector comes by.
+        deliver, self._deliver = self._deliver, _nowhere
+        deliver(self, answer)
         return True
 
     def __del__(self) -> None:
