@@ -137,6 +137,11 @@ class Model:
         return self.ready and all(said)
 
     @property
+    def behind(self) -> frozenset[str]:
+        """The names of the models that work for it, itself one of them."""
+        return frozenset({self.name}.union(*(part.behind for part in self._parts)))
+
+    @property
     def memory_bytes(self) -> int:
         """What the processes of its instances hold; 0 where that is not known."""
         return self._pool.memory_bytes

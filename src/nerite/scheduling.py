@@ -27,6 +27,11 @@ class Part(Protocol):
     @property
     def config(self) -> ModelConfig: ...
 
+    @property
+    def behind(self) -> frozenset[str]:
+        """The names of the models that work for it, itself one of them."""
+        ...
+
     def submit(self, request: Request, deliver: Deliver) -> Call: ...
 
 
@@ -48,7 +53,12 @@ def graph_of(config: ModelConfig, parts: Sequence[Part]) -> Graph:
     """An ensemble's graph over the models of its steps."""
     return Graph(
         name=config.name,
-        steps=tuple(map(_step, config.ensemble_scheduling.step, parts)),
+        steps=tuple(
+            _step(step, part, [one for at, one in enumerate(parts) if at != index])
+            for index, (step, part) in enumerate(
+                zip(config.ensemble_scheduling.step, parts, strict=True)
+            )
+        ),
         inputs=tuple(item.name for item in config.input),
         outputs={
             item.name: tuple(item.reshape.shape if item.HasField("reshape") else item.dims)
@@ -60,7 +70,10 @@ def graph_of(config: ModelConfig, parts: Sequence[Part]) -> Graph:
     )
 
 
-def _step(step: Any, part: Part) -> Step:
+def _step(step: Any, part: Part, others: Sequence[Part]) -> Step:
+    decoupled = part.config.model_transaction_policy.decoupled
+    # A model that waits for a step which it is to execute itself would wait for ever.
+    alone = part.behind.isdisjoint(name for one in others for name in one.behind)
     return Step(
         submit=part.submit,
         model=step.model_name,
@@ -69,7 +82,8 @@ def _step(step: Any, part: Part) -> Step:
         outputs=dict(step.output_map),
         dims={item.name: tuple(item.dims) for item in part.config.input},
         batches=part.config.max_batch_size > 0,
-        decoupled=part.config.model_transaction_policy.decoupled,
+        decoupled=decoupled,
+        holds=decoupled and alone,
     )
 
 

@@ -352,6 +352,27 @@ def test_no_more_than_max_inflight_are_open_at_a_step() -> None:
         model.answer(b=ONE)
 
 
+def test_a_decoupled_step_waits_while_its_answers_do() -> None:
+    source, slow = Model(), Model()
+    feeding = step(source, {"a": "in"}, {"b": "s"}, decoupled=True)._replace(holds=True)
+    desk = Desk(feeding, step(slow, {"a": "s"}, {"b": "out"}), max_inflight=1)
+    told: list[bool] = []
+    desk.ask()
+    source.calls[0].hold = told.append
+    source.answer(False, b=ONE)
+    assert told == []
+    source.answer(False, b=ONE)
+    source.answer(False, b=ONE)
+    assert told == [True]
+    slow.answer(b=ONE)
+    assert told == [True]
+    slow.answer(b=ONE)
+    assert told == [True, False]
+    source.answer()
+    slow.answer(b=ONE)
+    assert [one.final for one in desk.answers["1"]] == [False, False, True]  # type: ignore[union-attr]
+
+
 def test_a_long_line_at_a_gate_does_not_recurse() -> None:
     model = Model()
     desk = Desk(step(model, {"a": "in"}, {"b": "out"}), max_inflight=1)

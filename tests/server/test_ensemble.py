@@ -45,6 +45,8 @@ COUNTS = """
             for request in requests:
                 sender = request.get_response_sender()
                 for number in range(int(request.inputs()[0].as_numpy()[0])):
+                    if sender.is_cancelled():
+                        break
                     tensor = pb_utils.Tensor("OUT", np.array([number], np.int32))
                     sender.send(pb_utils.InferenceResponse([tensor]))
                 sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
@@ -63,9 +65,9 @@ def add_step(folder: Path, name: str, number: int = 1, more: str = "", **shape: 
     add_model(folder, name, config, ADDS.replace("NUMBER", str(number)))
 
 
-def add_counter(folder: Path, name: str = "counter") -> None:
+def add_counter(folder: Path, name: str = "counter", code: str = COUNTS) -> None:
     decoupled = "model_transaction_policy { decoupled: true }\n"
-    add_model(folder, name, 'backend: "python"\n' + decoupled + tensors(), COUNTS)
+    add_model(folder, name, 'backend: "python"\n' + decoupled + tensors(), code)
 
 
 def add_chain(folder: Path, name: str, *models: str, head: str = "", **shape: str) -> None:
@@ -260,6 +262,29 @@ async def test_an_unloaded_model_stays_for_the_requests_that_need_it(
         asked = asyncio.ensure_future(ask(server, "chain", 500))
         await asyncio.sleep(0.1)
     assert await asked == [502]  # and while the server stops
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_fast_source_waits_for_a_slow_step(
+    tmp_path: Path, start: Start, nested: bool
+) -> None:
+    add_counter(tmp_path, "twos", COUNTS.replace("[number]", "[2]"))
+    add_step(tmp_path, "slow")
+    head = "max_inflight_requests: 1"
+    add_chain(tmp_path, "passes", "twos")
+    add_chain(tmp_path, "stream", "passes" if nested else "twos", "slow", head=head)
+    async with start() as server:
+        responses = server.infer(Request("stream", {"IN": np.array([10_000_000], np.int32)}))
+        waiting = []
+        async for _ in responses:
+            waiting.append(server.find("stream").pending)
+            if len(waiting) == 300:
+                break
+        responses.close()
+        # What came before the source was told is there; it does not become more.
+        assert max(waiting[150:]) < max(waiting[:150]) + 1000
+        counts = server.find("twos").stats.counts
+        await until(lambda: counts.requests + sum(counts.failures.values()) == 1)
 
 
 async def test_many_answers_and_none(tmp_path: Path, start: Start) -> None:

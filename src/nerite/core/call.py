@@ -36,6 +36,10 @@ def _refuse(call: Call) -> None:
     call.fail(invalid(f"{text}not configured to handle such a flag. {remedy}"))
 
 
+def _ignore(held: bool) -> None:
+    """Nobody can wait."""
+
+
 class Call:
     """One request in flight, seen by whoever must answer. Safe from any thread.
 
@@ -46,6 +50,8 @@ class Call:
     were given, when the last, and of the first call of an execution its size in batch items.
 
     again: takes a call whose backend rescheduled it; set by the schedulers that can do that.
+    hold: asks whoever answers to wait with further answers (True), or to go on; set by those who
+    can pass it on.
     """
 
     __slots__ = (
@@ -61,6 +67,7 @@ class Call:
         "batch_size",
         "ended_ns",
         "execution_size",
+        "hold",
         "infer_ns",
         "input_ns",
         "received_ns",
@@ -75,6 +82,7 @@ class Call:
         self.taken_ns = self.ended_ns = self.input_ns = self.infer_ns = 0
         self.answers = self.answered_ns = self.execution_size = 0
         self.again: Callable[[Call], None] = _refuse
+        self.hold: Callable[[bool], None] = _ignore
         self._deliver = deliver
         self._lock = threading.Lock()
         self._ended = False

@@ -117,6 +117,8 @@ class ProcessInstance:
             number = next(self._numbers)
             self._calls[number] = call
             call.on_cancel(partial(self._cancel, number))
+            if self._decoupled:
+                call.hold = partial(self._hold, number)
             flags = (wire.LAST if call is last else 0) | (wire.CANCELLED if call.cancelled else 0)
             head, payload = self._heads.of_request(call.request)
             self._entries.append(wire.Entry(number, batch, 0, 0, flags, head, payload))
@@ -130,6 +132,11 @@ class ProcessInstance:
         if number in self._calls and self._link is not None:
             self._flush()
             self._link.send(wire.encode(wire.CANCEL, {"number": number}))
+
+    def _hold(self, number: int, held: bool) -> None:
+        if number in self._calls and self._link is not None:
+            self._flush()
+            self._link.send(wire.encode(wire.HOLD, {"number": number, "held": held}))
 
     async def close(self) -> None:
         """Let the worker finalize its model and leave; kill it when it does not."""

@@ -23,7 +23,7 @@ from nerite.core.tensor import Tensor, datatype_of, to_bytes
 from nerite.instances.regions import Borrowed, Lent
 
 LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS, QUESTIONS, ORDER, REPLY, READY = range(1, 11)
-REGION, RELEASE, FORGET = range(11, 14)
+REGION, RELEASE, FORGET, HOLD = range(11, 15)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
 # ANSWERS: the call ends; the entry tells that a batch is done, and answers nothing; the call is to
 # be executed once more. QUESTIONS: more than one answer is welcome. All: the tensors' bytes lie in

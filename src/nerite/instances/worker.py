@@ -29,6 +29,8 @@ from nerite.instances.inbox import Inbox
 from nerite.instances.questions import Questions
 
 _PATIENCE_NS = 200_000  # how long a fast model's answers wait for each other
+# Seconds that an answer is held back at most: whoever waits for it may be what it waits for.
+_MOST_HELD = 300.0
 
 
 class Outbox:
@@ -124,6 +126,8 @@ class Worker:
         self._calls: dict[int, Call] = {}  # of the batch that is executed
         # Those that it left open, for as long as the backend holds them.
         self._left: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
+        # The calls whose answers have to wait, until the event is set.
+        self._held: dict[int, threading.Event] = {}
         self._model = ""
         # Nobody wants what we still do when the front process is gone.
         gone = partial(os._exit, 0)
@@ -225,11 +229,30 @@ class Worker:
         final = wire.LAST if not isinstance(answer, Response) or answer.final else 0
         if answer is RESCHEDULED:
             final |= wire.AGAIN
+        if self._held:
+            self._wait(number, bool(final))
         times = (call.input_ns, infer_ns)
         entry = wire.Entry(number, 0, *times, final, head, payload, call.taken_ns)
         self._outbox.put(entry)
         if not final:
             self._outbox.flush()  # the next may take its time
+
+    def _wait(self, number: int, final: bool) -> None:
+        """Hold an answer back while who gets it has no room for more."""
+        event = self._held.get(number)
+        if final:
+            self._pace(number, False)
+        elif event is not None:
+            event.wait(_MOST_HELD)
+
+    def _pace(self, number: int, held: bool) -> None:
+        call = self._calls.get(number) or self._left.get(number)
+        if held and call is not None:
+            self._held[number] = threading.Event()
+        if not held or call is None or call.ended:  # meanwhile; nobody else would let it go
+            event = self._held.pop(number, None)
+            if event is not None:
+                event.set()
 
     def _aside(self, message: wire.Message) -> bool:
         """Take what does not wait for the main thread, in the one that reads."""
@@ -238,6 +261,9 @@ class Worker:
             call = self._calls.get(number) or self._left.get(number)
             if call is not None:
                 call.cancel()
+            self._pace(number, False)
+        elif message.kind == wire.HOLD:
+            self._pace(**message.fields)
         elif message.kind == wire.ANSWERS:
             self._questions.answered(message.entries)
         elif message.kind == wire.REPLY:

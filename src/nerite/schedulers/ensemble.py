@@ -97,7 +97,19 @@ class _Run:
     and what no such step had a hand in is of turn 0.
     """
 
-    __slots__ = ("_asks", "_busy_ns", "_call", "_graph", "_plan", "_sent", "_turns", "_turns_of")
+    __slots__ = (
+        "_asks",
+        "_busy_ns",
+        "_call",
+        "_graph",
+        "_held",
+        "_holding",
+        "_plan",
+        "_sent",
+        "_turns",
+        "_turns_of",
+        "_waiting",
+    )
 
     def __init__(self, graph: Graph, plan: Plan, call: Call) -> None:
         self._graph = graph
@@ -108,6 +120,8 @@ class _Run:
         self._turns_of: dict[Node, int] = {}
         self._busy_ns = 0
         self._sent = False
+        self._waiting = 0  # asks at closed gates
+        self._held = self._holding = False
 
     @property
     def ended(self) -> bool:
@@ -118,6 +132,8 @@ class _Run:
         request = call.request
         call.taken_ns = time.monotonic_ns()
         call.on_cancel(self._cancelled)
+        if self._graph.decoupled:
+            call.hold = self._hold
         batch = call.batch_size if self._graph.batches else 0
         uses = self._plan.uses
         self._turns[0] = {
@@ -139,8 +155,11 @@ class _Run:
             self._emit(held)
         if not held:
             self._turns.pop(turn, None)
+        self._waiting += len(asks)
         for ask in asks:
             ask.node.gate.enter(ask.start)
+        if self._waiting and not self._holding:
+            self._pace()
         if not self._asks and not self.ended:
             self._finish()
 
@@ -207,6 +226,24 @@ class _Run:
         turn = self._turns_of.get(ask.node, 0)
         self._turns_of[ask.node] = turn + 1
         return turn
+
+    def started(self) -> None:
+        """One less waits at a gate."""
+        self._waiting -= 1
+        if self._holding and not self._waiting:
+            self._pace()
+
+    def _hold(self, held: bool) -> None:
+        self._held = held
+        self._pace()
+
+    def _pace(self) -> None:
+        """Decoupled steps wait with their answers while those they gave wait at a gate."""
+        holding = self._held or self._waiting > 0
+        if holding != self._holding:
+            self._holding = holding
+            for ask in self._asks:
+                ask.hold(holding)
 
     def spent(self, call: Call) -> None:
         """Add what a step's model has spent on computing; the rest of the time is waiting."""
@@ -289,6 +326,7 @@ class _Ask:
 
     def start(self) -> None:
         """The gate is open."""
+        self._run.started()
         if self._run.ended:
             self.node.gate.leave()
             return
@@ -311,6 +349,11 @@ class _Ask:
         self._run.answered(self, answer)
         if answer.final:
             self.node.gate.leave()
+
+    def hold(self, held: bool) -> None:
+        call = self._asked() if self._asked is not None else None
+        if self.node.step.holds and call is not None:
+            call.hold(held)
 
     def cancel(self) -> None:
         call = self._asked() if self._asked is not None else None

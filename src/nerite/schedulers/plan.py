@@ -15,7 +15,7 @@ class Step(NamedTuple):
 
     submit: asks the model. version: "" for the newest. inputs, outputs: of the model, each with
     the ensemble's tensor it is mapped to. dims: of the inputs, without the batch dimension.
-    batches: whether the model has one.
+    batches: whether the model has one. holds: whether its answers can wait for the next steps.
     """
 
     submit: Callable[[Request, Deliver], Call]
@@ -26,6 +26,7 @@ class Step(NamedTuple):
     dims: Mapping[str, tuple[int, ...]]
     batches: bool
     decoupled: bool
+    holds: bool = False
 
 
 class Gate:
