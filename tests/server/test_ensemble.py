@@ -384,3 +384,15 @@ def test_traces_are_of_one_piece(tmp_path: Path, serve: Serve) -> None:
     stamps = [(one["id"], stamp["name"]) for one in entries for stamp in one.get("timestamps", [])]
     assert {names[id] for id, name in stamps if name.startswith("COMPUTE")} == {"plus"}
     assert {names.get(id) for id, name in stamps if name == "QUEUE_START"} == set(names.values())
+
+
+async def test_large_tensors_go_through(tmp_path: Path, start: Start) -> None:
+    add_step(tmp_path, "plus", dims="-1")
+    add_chain(tmp_path, "chain", "plus", "plus", "plus", dims="-1")
+    sent = np.full(1 << 22, -5, np.int32)
+    async with start() as server:
+        for _ in range(3):
+            answers = [server.infer(Request("chain", {"IN": sent})) for _ in range(2)]
+            for answer in answers:
+                outputs = (await answer.one()).outputs
+                assert (outputs["OUT"] == -2).all()
