@@ -35,7 +35,7 @@ MODELS = (
         files={"1/mymodel.py": "server/qa/python_models/identity_fp32/model.py"},
         remove=("model.py",),
     ),
-    python("pytorch_fp32_fp32"),
+    python("pytorch_fp32_fp32", edits=(Edit(r"^name:.*", 'name: "pytorch_fp32_fp32"'),)),
     python("delayed_model"),
     # Its path is wherever the run is.
     python(

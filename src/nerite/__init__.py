@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nerite.core.errors import InferenceError, Status
     from nerite.core.request import Request, Response
+    from nerite.local import LocalModel
     from nerite.server import ControlMode, Policy, Server
     from nerite.sync import SyncServer
 
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ControlMode": "nerite.server",
     "InferenceError": "nerite.core.errors",
+    "LocalModel": "nerite.local",
     "Policy": "nerite.server",
     "Request": "nerite.core.request",
     "Response": "nerite.core.request",
@@ -36,6 +38,7 @@ _HOMES = {
 __all__ = [
     "ControlMode",
     "InferenceError",
+    "LocalModel",
     "Policy",
     "Request",
     "Response",

@@ -93,6 +93,12 @@ def _check(options: argparse.Namespace) -> int:
     return run(options.repository, as_json=options.format == "json")
 
 
+def _run_model(options: argparse.Namespace) -> int:
+    from nerite.run_model import run
+
+    return run(options.path, options.input, options.save)
+
+
 def _version() -> str:
     import importlib.metadata
 
@@ -110,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="serve a model repository, or the painter", add_help=False)
     _add_generate(commands.add_parser("generate", help="paint a picture with a running server"))
     _add_check(commands.add_parser("check", help="say what is wrong with a model repository"))
+    _add_run_model(commands.add_parser("run-model", help="run a model.py without a server"))
     _add_demo(commands.add_parser("demo", help="start a server, paint a picture, go on serving"))
     return parser
 
@@ -138,6 +145,16 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_check)
     parser.add_argument("repository", nargs="+", help="folder of models, or a URI")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="%(default)s")
+
+
+def _add_run_model(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run a model.py once, without a server, and print what it answers."
+    parser.set_defaults(run=_run_model)
+    add = parser.add_argument
+    add("path", type=Path, help="a model's folder, a version folder of it, or a model.py")
+    add("--input", action="append", default=[], metavar="NAME=VALUE",
+        help="repeatable; VALUE is a .npy file, another file, or JSON")  # fmt: skip
+    add("--save", type=Path, metavar="DIR", help="write the outputs there, as NAME.npy")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

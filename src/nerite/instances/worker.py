@@ -277,7 +277,8 @@ class Worker:
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front process decides when we stop
-    code = Worker(socket.socket(fileno=int(sys.argv[1]))).run()
+    number = int(sys.argv.pop())  # the rest of the arguments, which are none, are the model's
+    code = Worker(socket.socket(fileno=number)).run()
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: a user's non-daemon threads must not keep an unloaded model's process alive.

@@ -1,0 +1,133 @@
+"""A model.py without a server: LocalModel, the fixture, and `nerite run-model`."""
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nerite import InferenceError, LocalModel
+from nerite.cli import main
+
+CODE = """
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+
+    class TritonPythonModel:
+        @staticmethod
+        def auto_complete_config(config):
+            config.add_input({"name": "IN", "data_type": "TYPE_FP32", "dims": [-1]})
+            config.add_output({"name": "OUT", "data_type": "TYPE_FP32", "dims": [-1]})
+            return config
+
+        def initialize(self, args):
+            family = pb_utils.MetricFamily("calls", "how many", pb_utils.MetricFamily.COUNTER)
+            self.family, self.calls = family, family.Metric()
+
+        def execute(self, requests):
+            self.calls.increment(1)
+            request = pb_utils.InferenceRequest(
+                model_name="twice", inputs=requests[0].inputs(), requested_output_names=["OUT"]
+            )
+            response = request.exec()
+            if response.has_error():
+                return [pb_utils.InferenceResponse(error=response.error())]
+            return [pb_utils.InferenceResponse(response.output_tensors(), parameters={"n": 1})]
+
+        def finalize(self):
+            print("finalized after", self.calls.value())
+"""
+ECHO = """
+    import triton_python_backend_utils as pb_utils
+
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            return [
+                pb_utils.InferenceResponse(
+                    [pb_utils.Tensor("O" + one.name()[1:], one.as_numpy())
+                     for one in request.inputs()]
+                )
+                for request in requests
+            ]
+"""
+CONFIG = """
+    backend: "python"
+    max_batch_size: 4
+    input [ { name: "IA" data_type: TYPE_INT32 dims: [ 2 ] },
+            { name: "IB" data_type: TYPE_STRING dims: [ 1 ] optional: true } ]
+    output [ { name: "OA" data_type: TYPE_INT32 dims: [ 2 ] },
+             { name: "OB" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Path:
+    (tmp_path / "asking" / "1").mkdir(parents=True)
+    (tmp_path / "asking" / "1" / "model.py").write_text(textwrap.dedent(CODE))
+    return tmp_path / "asking"
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    (tmp_path / "echo" / "1").mkdir(parents=True)
+    (tmp_path / "echo" / "1" / "model.py").write_text(textwrap.dedent(ECHO))
+    (tmp_path / "echo" / "config.pbtxt").write_text(CONFIG)
+    return tmp_path / "echo"
+
+
+def twice(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"OUT": inputs["IN"] * 2}
+
+
+def test_a_model_asks_functions(asking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LocalModel(asking, models={"twice": twice}) as model:
+        out = model.infer({"IN": np.array([1, 2], np.float32)})["OUT"]
+        np.testing.assert_array_equal(out, [2, 4])
+        (response,) = model.stream({"IN": np.array([3], np.float32)})
+        assert response.parameters == {"n": 1}
+    assert "finalized after 2.0" in capsys.readouterr().out
+
+
+def test_a_model_that_is_not_given_is_named(asking: Path, local_model: Any) -> None:
+    model = local_model(asking / "1" / "model.py")
+    with pytest.raises(InferenceError, match="asks model 'twice', and there is no server"):
+        model.infer({"IN": np.zeros(1, np.float32)})
+
+
+def test_inputs_are_held_to_the_config(echo: Path, local_model: Any) -> None:
+    with pytest.raises(InferenceError, match="IA"):
+        local_model(echo / "1").infer({"IA": np.zeros((1, 3), np.int32)})
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InferenceError, match="neither a model's folder nor a model.py"):
+        LocalModel(tmp_path / "nothing")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+
+
+def test_run_model(echo: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(here / "a.npy", np.array([5, 6]))
+    status = main(["run-model", "echo", "--input", "IA=a.npy", "--input", "IB=hi", "--save", "o"])
+    assert status == 0
+    assert capsys.readouterr().out == "OA INT32 [1, 2]\n[[5 6]]\nOB BYTES [1, 1]\n[['hi']]\n"
+    np.testing.assert_array_equal(np.load(here / "o" / "OA.npy"), [[5, 6]])
+    assert main(["run-model", "echo", "--input", "IA=[[1,2],[3,4]]"]) == 0
+    assert "[[1 2]\n [3 4]]" in capsys.readouterr().out
+
+
+def test_run_model_says_what_is_wrong(
+    echo: Path, asking: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run-model", str(echo), "--input", "NO=1"]) == 1
+    assert "say NAME=VALUE, where NAME is one of IA, IB" in capsys.readouterr().err
+    assert main(["run-model", str(asking), "--input", "IN=[1]"]) == 1
+    assert "asks model 'twice'" in capsys.readouterr().err
