@@ -11,7 +11,18 @@ from nerite.diffusion import InvalidParams, Limits, Params
 LIMITS = Limits(width=128, height=128, max_size=256)
 GOOD = Params("a house", width=128, height=64)
 
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
 BAD = [
+    ("clip_skip", -1, "clip_skip is -1: it must be a whole number from 0"),
+    ("strength", 0.5, "strength is given without image"),
+    ("mask", PICTURE[:, :, 0], "mask is given without image"),
+    ("image", PICTURE[:, :, :2], r"image is uint8 \[8, 8, 2\]: uint8 \[height, width, 3\] is"),
+    ("image", PICTURE[:, :, 0], r"image is uint8 \[8, 8\]: uint8 \[height, width, 3\] is"),
+    ("image", PICTURE.astype(float), r"image is float64 \[8, 8, 3\]: "),
+    ("image", PICTURE[:0], r"image is uint8 \[0, 8, 3\]: "),
+    ("image", "picture.png", r"image is str \[\]: "),
+    ("image", np.broadcast_to(PICTURE[:1, :1], (5000, 5000, 3)), "image has 5000 x 5000 pixels"),
     ("width", 100, "width is 100: it must be a multiple of 8 from 64 to 256; try 96 or 104"),
     ("width", 0, "width is 0: it must be a multiple of 8 from 64 to 256; try 64"),
     ("height", -8, "height is -8: it must be a multiple of 8 from 64 to 256; try 64"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nerite.diffusion
-from nerite.diffusion import Engine, Params, find_model_folder, open_pipeline
+from nerite.diffusion import Engine, Params, Watch, find_model_folder, open_pipeline
 
 PAINTER = Path(nerite.diffusion.__file__).parents[1] / "painter" / "repository" / "painter" / "1"
 
@@ -86,3 +86,26 @@ def test_every_size_it_promises_is_painted(pipeline):
     for width, height in [(64, 64), (72, 200), (256, 256)]:
         (image,) = paint(pipeline, replace(REQUEST, width=width, height=height, steps=1))
         assert image.shape == (1, height, width, 3)
+
+
+def test_a_strict_engine_gives_the_same_bytes_beside_any_neighbours():
+    strict = open_pipeline(find_model_folder(PAINTER), threads=1, fixed_rows=4)
+    request = replace(REQUEST, steps=2, scheduler="euler_a")
+    (alone,) = paint(strict, request)
+    others = [replace(request, seed=seed, num_images=seed, steps=seed) for seed in (1, 2, 3)]
+    assert (paint(strict, *others[:2], request, others[2])[2] == alone).all()
+    assert (paint(strict, request, *others)[0] == alone).all()
+
+
+def test_a_preview_looks_like_the_picture(pipeline):
+    engine, told, painted = Engine(pipeline), [], []
+    engine.add(replace(REQUEST, steps=8), painted.append, watch=Watch(told.append, previews=7))
+    while engine.step():
+        pass
+    (preview,) = [progress.preview for progress in told if progress.preview is not None]
+    small = painted[0].images[0].reshape(16, 8, 16, 8, 3).mean(axis=(1, 3))
+    assert preview.shape == small.shape
+    # As a table of colours would: far nearer than its own mirror image, or grey.
+    error, mirrored = (np.abs(small - other).mean() for other in (preview, preview[::-1]))
+    assert error < mirrored * 0.8
+    assert error < 40
