@@ -141,6 +141,20 @@ def test_a_dict_of_inputs_and_a_tuple_of_outputs(tmp_path: Path) -> None:
     assert found["OUTPUT__1"].tolist() == [b"one", b"two"]
 
 
+def test_a_state_is_an_output_that_is_not_among_the_outputs(tmp_path: Path) -> None:
+    scripted(tmp_path, OfDict())
+    found = spec(tmp_path, tensors("FP32", "a"), tensors("FP32", "OUTPUT__0"))
+    state = {"input_name": "b", "output_name": "OUTPUT__1", "data_type": "TYPE_STRING"}
+    sequences = {"sequence_batching": {"state": [state]}}
+    backend = loaded(replace(found, config={**found.config, **sequences}))
+    inputs = {"a": ONES, "b": ONES}
+    assert list(outputs(run(backend, inputs)[0])) == ["OUTPUT__0"]
+    answers: list[Answer] = []
+    asked = Request("m", inputs, outputs=("OUTPUT__1",))
+    backend.execute([Call(asked, lambda call, answer: answers.append(answer))])
+    assert outputs(answers[0])["OUTPUT__1"].tolist() == [b"one", b"two"]
+
+
 def test_lists_of_strings(tmp_path: Path) -> None:
     scripted(tmp_path, Texts())
     backend = loaded(spec(tmp_path, tensors("STRING", "texts"), tensors("STRING", "OUTPUT__0")))

@@ -10,7 +10,7 @@ import numpy as np
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.ragged import Ragged
-from nerite.backends.together import answer, datatype, expect, flag, number, request_inputs
+from nerite.backends.together import answer, expect, flag, number, output_types, request_inputs
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.tensor import Tensor
@@ -40,14 +40,15 @@ class PaddleBackend:
             text = f"failed to load model '{file}': {error}"
             raise InferenceError(Status.INTERNAL, text) from None
         config = spec.config
-        self._types = {one["name"]: datatype(one) for one in config["output"]}
+        self._outputs = [one["name"] for one in config["output"]]
+        self._types = output_types(config)
         _check_names("input", request_inputs(config), self._predictor.get_input_names())
         _check_names("output", self._types, self._predictor.get_output_names())
         self._ragged = Ragged.of(config)
         return config
 
     def execute(self, calls: list[Call]) -> None:
-        answer(calls, list(self._types), self._compute, self._ragged)
+        answer(calls, self._outputs, self._compute, self._ragged)
 
     def _compute(self, inputs: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[str, Tensor]:
         try:

@@ -89,6 +89,14 @@ def request_inputs(config: Config) -> list[str]:
     return names + [one["input_name"] for one in sequence.get("state", ())]
 
 
+def output_types(config: Config) -> dict[str, str]:
+    """The protocol's type of all that a request may ask for: the config's outputs, and states."""
+    types = {one["name"]: datatype(one) for one in config.get("output", ())}
+    for state in config.get("sequence_batching", {}).get("state", ()):
+        types.setdefault(state["output_name"], datatype(state))
+    return types
+
+
 def number(parameters: Mapping[str, str], name: str, default: int) -> int:
     """A parameter that is a whole number. Raises InferenceError."""
     text = parameters.get(name, str(default))

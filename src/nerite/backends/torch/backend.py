@@ -10,7 +10,15 @@ import numpy as np
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.ragged import Ragged
-from nerite.backends.together import answer, as_text, datatype, expect, flag, number, request_inputs
+from nerite.backends.together import (
+    answer,
+    as_text,
+    expect,
+    flag,
+    number,
+    output_types,
+    request_inputs,
+)
 from nerite.backends.torch.module import Module
 from nerite.backends.torch.naming import positions, results
 from nerite.backends.torch.program import Program, open_program
@@ -53,13 +61,14 @@ class TorchBackend:
         else:
             self._program = open_program(file, spec.device, spec.device_id)
         self._places = self._program.places(request_inputs(spec.config))
-        self._types = {one["name"]: datatype(one) for one in spec.config["output"]}
+        self._outputs = [one["name"] for one in spec.config["output"]]
+        self._types = output_types(spec.config)
         self._results: dict[str, int] = {}
         self._ragged = Ragged.of(spec.config)
         return spec.config
 
     def execute(self, calls: list[Call]) -> None:
-        answer(calls, list(self._types), self._compute, self._ragged)
+        answer(calls, self._outputs, self._compute, self._ragged)
         if self._clean:
             self._torch.cuda.empty_cache()
 
