@@ -1,28 +1,34 @@
 """Shared memory that clients register: inputs are read from it, outputs written to it.
 
-Both through file descriptors and never through a mapping: a file that its owner shortens would
-end a process that reads it mapped. A registered name holds the descriptor, so what uses a region
-goes on after its name is gone.
+The system's through file descriptors and never through a mapping: a file that its owner shortens
+would end a process that reads it mapped. A GPU's through the driver. A registered name holds the
+memory, so what uses a region goes on after its name is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nerite.core.errors import InferenceError, Status, invalid
+from nerite.frontends.cuda import HANDLE_BYTES, CudaError, Driver
 from nerite.frontends.http1 import Body
+
+log = logging.getLogger(__name__)
 
 _DISABLED = (
     "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 )
 _RESERVED = "triton_python_backend_shm_region_"
+_MOST_DEVICES = (1 << 31) - 1
 _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open names
 
 
-class Region:
+class SystemRegion:
     """Bytes [offset, offset + size) of one shared memory object."""
 
     def __init__(self, name: str, key: str, offset: int, size: int, fd: int) -> None:
@@ -44,15 +50,63 @@ class Region:
             written = os.pwrite(self._fd, view, position)
             view, position = view[written:], position + written
 
+    def status(self) -> Mapping[str, str | int]:
+        return {
+            "name": self.name,
+            "key": self.key,
+            "offset": self.offset,
+            "byte_size": self.size,
+        }
+
     def __del__(self) -> None:
         os.close(self._fd)
+
+
+class CudaRegion:
+    """The first `size` bytes of what a client allocated on a GPU."""
+
+    def __init__(self, name: str, driver: Driver, device: int, address: int, size: int) -> None:
+        self.name = name
+        self.device = device
+        self.size = size
+        self._driver = driver
+        self._address = address
+
+    def read(self, offset: int, size: int) -> bytearray:
+        try:
+            return self._driver.read(self.device, self._address + offset, size)
+        except CudaError as error:
+            raise self._lost(error) from None
+
+    def write(self, offset: int, data: Body) -> None:
+        try:
+            self._driver.write(self.device, self._address + offset, bytes(data))
+        except CudaError as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: CudaError) -> InferenceError:
+        text = f"cannot use CUDA shared memory region '{self.name}': {error}"
+        return InferenceError(Status.UNAVAILABLE, text)
+
+    def status(self) -> Mapping[str, str | int]:
+        return {"name": self.name, "device_id": self.device, "byte_size": self.size}
+
+    def __del__(self) -> None:
+        with contextlib.suppress(CudaError):
+            self._driver.close(self.device, self._address)
+
+
+Region = SystemRegion | CudaRegion
 
 
 class Regions:
     """The registered regions by name. Safe from any thread."""
 
-    def __init__(self, *, allowed: bool) -> None:
+    def __init__(self, *, allowed: bool, open_driver: Callable[[], Driver] = Driver.load) -> None:
+        """open_driver: called when memory of a GPU is registered for the first time."""
         self._allowed = allowed
+        self._open_driver = open_driver
+        self._driver: Driver | None = None
         self._regions: dict[str, Region] = {}
         self._lock = threading.Lock()
 
@@ -64,34 +118,69 @@ class Regions:
         self._check_allowed()
         _check_key(name, key)
         with self._lock:
-            if name in self._regions:
-                text = f"shared memory region '{name}' already in manager"
-                raise InferenceError(Status.ALREADY_EXISTS, text)
+            self._check_name(name)
             fd = _open(key)
             if offset + size > os.fstat(fd).st_size:
                 os.close(fd)
-                raise invalid(f"failed to register shared memory region '{name}': invalid args")
-            self._regions[name] = Region(name, key, offset, size, fd)
+                raise _wrong_arguments(name)
+            self._regions[name] = SystemRegion(name, key, offset, size, fd)
 
-    def unregister(self, name: str = "") -> None:
-        """Forget a region, or all; one in use lives until its requests have ended."""
+    def register_cuda(self, name: str, handle: bytes, device: int, size: int) -> None:
+        """Open the memory on a GPU that an IPC handle names for requests to use as `name`.
+
+        Raises InferenceError with Triton's texts.
+        """
         self._check_allowed()
         with self._lock:
-            if name:
-                self._regions.pop(name, None)
-            else:
-                self._regions.clear()
+            self._check_name(name)
+            if self._driver is None:
+                self._driver = self._start_driver(name)
+            if len(handle) != HANDLE_BYTES or device < 0 or device > _MOST_DEVICES:
+                raise _wrong_arguments(name)
+            try:
+                address, held = self._driver.open(device, handle)
+            except CudaError as error:
+                log.error("failed to open a CUDA IPC handle: %s", error)
+                raise _wrong_arguments(name) from None
+            if size > held:
+                self._driver.close(device, address)
+                raise _wrong_arguments(name)
+            self._regions[name] = CudaRegion(name, self._driver, device, address, size)
 
-    def status(self, name: str = "") -> list[Mapping[str, str | int]]:
-        """What is registered. Raises InferenceError for a name that is not."""
+    def _start_driver(self, name: str) -> Driver:
+        try:
+            return self._open_driver()
+        except CudaError as error:
+            log.info("CUDA shared memory cannot be used: %s", error)
+            text = f"failed to register CUDA shared memory region: '{name}', GPUs not supported"
+            raise invalid(text) from None
+
+    def _check_name(self, name: str) -> None:
+        if name in self._regions:
+            text = f"shared memory region '{name}' already in manager"
+            raise InferenceError(Status.ALREADY_EXISTS, text)
+
+    def unregister(self, name: str = "", *, cuda: bool = False) -> None:
+        """Forget a region, or all of a kind; one in use lives until its requests have ended."""
+        self._check_allowed()
+        kind = CudaRegion if cuda else SystemRegion
         with self._lock:
-            if name and name not in self._regions:
-                text = f"Unable to find system shared memory region: '{name}'"
+            for one in [one for one in self._regions.values() if isinstance(one, kind)]:
+                if name in ("", one.name):
+                    del self._regions[one.name]
+
+    def status(self, name: str = "", *, cuda: bool = False) -> list[Mapping[str, str | int]]:
+        """What is registered of a kind. Raises InferenceError for a name that is not."""
+        kind = CudaRegion if cuda else SystemRegion
+        with self._lock:
+            if name and not isinstance(self._regions.get(name), kind):
+                word = "cuda" if cuda else "system"
+                text = f"Unable to find {word} shared memory region: '{name}'"
                 raise InferenceError(Status.NOT_FOUND, text)
             return [
-                {"name": one.name, "key": one.key, "offset": one.offset, "byte_size": one.size}
+                one.status()
                 for one in self._regions.values()
-                if name in ("", one.name)
+                if isinstance(one, kind) and name in ("", one.name)
             ]
 
     def find(self, name: str, offset: int, size: int) -> Region:
@@ -109,6 +198,10 @@ class Regions:
     def _check_allowed(self) -> None:
         if not self._allowed:
             raise InferenceError(Status.UNSUPPORTED, _DISABLED)
+
+
+def _wrong_arguments(name: str) -> InferenceError:
+    return invalid(f"failed to register shared memory region '{name}': invalid args")
 
 
 def _check_key(name: str, key: str) -> None:

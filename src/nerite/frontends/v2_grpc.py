@@ -24,7 +24,6 @@ from nerite.frontends.v2_repository import index_entry
 from nerite.frontends.v2_response import Target
 from nerite.frontends.v2_service import add_service
 from nerite.frontends.v2_settings import log_settings, trace_setting
-from nerite.frontends.v2_shared_memory import NO_CUDA
 from nerite.frontends.v2_statistics import statistics
 from nerite.frontends.v2_stream import InferStream, wants_status
 from nerite.server import Server
@@ -190,17 +189,20 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def CudaSharedMemoryStatus(self, request: Any, context: Context) -> Any:
         async with _answering(context):
-            if request.name:
-                text = f"Unable to find cuda shared memory region: '{request.name}'"
-                raise InferenceError(Status.NOT_FOUND, text)
-            return pb.CudaSharedMemoryStatusResponse()
+            regions = self._regions.status(request.name, cuda=True)
+            return pb.CudaSharedMemoryStatusResponse(regions={one["name"]: one for one in regions})
 
     async def CudaSharedMemoryRegister(self, request: Any, context: Context) -> Any:
         async with _answering(context):
-            raise InferenceError(Status.UNSUPPORTED, NO_CUDA)
+            self._regions.register_cuda(
+                request.name, request.raw_handle, request.device_id, request.byte_size
+            )
+            return pb.CudaSharedMemoryRegisterResponse()
 
     async def CudaSharedMemoryUnregister(self, request: Any, context: Context) -> Any:
-        return pb.CudaSharedMemoryUnregisterResponse()
+        async with _answering(context):
+            self._regions.unregister(request.name, cuda=True)
+            return pb.CudaSharedMemoryUnregisterResponse()
 
     async def ModelStreamInfer(self, requests: Any, context: Context) -> AsyncIterator[Any]:
         with_status = wants_status(context.invocation_metadata())

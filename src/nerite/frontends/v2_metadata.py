@@ -9,7 +9,7 @@ from nerite.contract import TensorSpec
 from nerite.model import Model
 from nerite.server import Server
 
-# Triton's, in its order. That of CUDA shared memory is there to say that it is not supported.
+# Triton's, in its order.
 _EXTENSIONS = [
     "classification",
     "sequence",

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.errors import invalid
 from nerite.frontends.answers import answer_json
+from nerite.frontends.cuda import HANDLE_BYTES
 from nerite.frontends.http1 import Exchange
 from nerite.frontends.regions import Regions
-from nerite.frontends.v2_json import json_document, unsigned
+from nerite.frontends.v2_json import json_document, malformed, string, unsigned
 
 Route = Callable[[Exchange], None]
-NO_CUDA = "CUDA shared memory is not supported: this server holds no tensors on a GPU"
 
 
 class SharedMemoryDoor:
-    """System regions are served; of CUDA there are none, and registering one is refused."""
+    """Regions of the system's memory and of GPUs', by paths that differ in one word."""
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
@@ -37,31 +39,47 @@ class SharedMemoryDoor:
         return "", None
 
     def _status(self, kind: str, name: str, exchange: Exchange) -> None:
-        if kind.startswith("cuda"):
-            if name:
-                text = f"Unable to find cuda shared memory region: '{name}'"
-                raise InferenceError(Status.NOT_FOUND, text)
-            answer_json(exchange, [])
-            return
-        answer_json(exchange, self._regions.status(name))
+        answer_json(exchange, self._regions.status(name, cuda=_is_cuda(kind)))
 
     def _register(self, kind: str, name: str, exchange: Exchange) -> None:
-        if kind.startswith("cuda"):
-            raise InferenceError(Status.UNSUPPORTED, NO_CUDA)
         document = json_document(exchange.body) if exchange.body else {}
+        if _is_cuda(kind):
+            self._register_cuda(name, document)
+        else:
+            self._register_system(name, document)
+        exchange.respond(200)
+
+    def _register_system(self, name: str, document: dict[str, Any]) -> None:
         for key in ("key", "byte_size"):
             if key not in document:
                 raise invalid(f"Shared memory register request has no '{key}' field")
         key = document["key"]
         if not isinstance(key, str):
-            text = "attempt to access JSON non-string as string"
-            raise InferenceError(Status.INTERNAL, text)
+            raise malformed("attempt to access JSON non-string as string")
         offset = unsigned(document.get("offset", 0), "offset")
         size = unsigned(document["byte_size"], "byte_size")
         self._regions.register(name, key, offset, size)
-        exchange.respond(200)
+
+    def _register_cuda(self, name: str, document: dict[str, Any]) -> None:
+        if "raw_handle" not in document:
+            raise invalid("Shared memory register request has no 'raw_handle' field")
+        if not isinstance(document["raw_handle"], dict):
+            raise malformed("Unable to parse 'b64': attempt to access JSON non-object as object")
+        text = string(document["raw_handle"], "b64")
+        size = unsigned(document.get("byte_size"), "byte_size")
+        device = unsigned(document.get("device_id"), "device_id")
+        try:
+            handle = base64.b64decode(text, validate=True)
+        except ValueError:
+            handle = b""
+        if len(handle) != HANDLE_BYTES:
+            raise invalid("'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t")
+        self._regions.register_cuda(name, handle, device, size)
 
     def _unregister(self, kind: str, name: str, exchange: Exchange) -> None:
-        if not kind.startswith("cuda"):
-            self._regions.unregister(name)
+        self._regions.unregister(name, cuda=_is_cuda(kind))
         exchange.respond(200)
+
+
+def _is_cuda(kind: str) -> bool:
+    return kind.startswith("cuda")
