@@ -12,9 +12,11 @@ from nerite.core.errors import invalid
 from nerite.core.home import Home
 from nerite.instances.base import Instance, Pool
 from nerite.instances.devices import Device, devices
+from nerite.instances.environment import PARAMETER
 from nerite.instances.host_policy import Cores
 from nerite.instances.process import ProcessInstance
 from nerite.instances.rate_limiter import GLOBAL, Need, RateLimiter, Resource
+from nerite.instances.thread import ThreadInstance
 from nerite.repository import config as configs
 from nerite.repository.repository import ModelEntry
 
@@ -70,9 +72,7 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
                 settings=placing.settings_of(entry.config.backend),
                 complete=placing.complete,
             )
-            cores = placing.policies.get(group["host_policy"] or device.policy)
-            timeout = placing.worker_timeout
-            instance = ProcessInstance(backend, spec, home, cores, timeout)
+            instance = _instance(backend, spec, home, placing, group, device)
             if group.get("passive"):
                 passive.append(instance)
             else:
@@ -81,6 +81,29 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
     if placing.limiter is not None:
         return placing.limiter.pool(instances, needs, passive)
     return Pool(instances, passive)
+
+
+def _instance(
+    backend: str,
+    spec: ModelSpec,
+    home: Home,
+    placing: Placing,
+    group: Mapping[str, Any],
+    device: Device,
+) -> Instance:
+    """In a process of its own, unless its config's PLACEMENT wants the server's."""
+    place = spec.parameters.get("PLACEMENT", "process")
+    if place not in ("process", "thread"):
+        raise invalid(f"PLACEMENT of model '{spec.name}' is '{place}': say 'process' or 'thread'")
+    if not spec.in_server:
+        cores = placing.policies.get(group["host_policy"] or device.policy)
+        return ProcessInstance(backend, spec, home, cores, placing.worker_timeout)
+    if PARAMETER in spec.parameters:
+        raise invalid(
+            f"model '{spec.name}' cannot have both PLACEMENT 'thread', which is the server's own "
+            f"interpreter, and an {PARAMETER}"
+        )
+    return ThreadInstance(backend, spec, home)
 
 
 def _need(group: Mapping[str, Any], device: Device) -> Need:

@@ -195,7 +195,10 @@ class Versions:
         task.add_done_callback(self._leaving.discard)
 
     async def _close(self, models: list[Model], entry: ModelEntry | None, note: bool) -> None:
+        held = sum(model.memory_bytes for model in models)
         await asyncio.gather(*(model.close(None) for model in models))
+        if held:
+            log.info("unloading '%s' freed %d MB with its processes", self.name, held >> 20)
         if entry is not None:
             entry.give_back()
         for model in models:

@@ -55,6 +55,11 @@ class ModelSpec:
         return cls(**{**fields, **paths}, outside=outside)
 
     @property
+    def in_server(self) -> bool:
+        """Whether it runs in the server's own process, as its config wishes (PLACEMENT)."""
+        return self.parameters.get("PLACEMENT") == "thread"
+
+    @property
     def version_folder(self) -> Path:
         return self.folder / str(self.version)
 

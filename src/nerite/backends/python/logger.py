@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
+import logging
 import sys
 
 from nerite.backends.base import LOGGED
 from nerite.backends.python.errors import message_of
+from nerite.backends.python.surroundings import in_server, instance
 
 
 class _Level(enum.Enum):
@@ -15,6 +17,14 @@ class _Level(enum.Enum):
     WARNING = "WARNING"
     ERROR = "ERROR"
     VERBOSE = "VERBOSE"
+
+
+_LEVELS = {
+    _Level.INFO: logging.INFO,
+    _Level.WARNING: logging.WARNING,
+    _Level.ERROR: logging.ERROR,
+    _Level.VERBOSE: logging.DEBUG,
+}
 
 
 class Logger:
@@ -32,6 +42,9 @@ class Logger:
         if not isinstance(level, _Level):
             found = type(level).__name__
             raise TypeError(f"Logger.log: level must be one of Logger's, not {found}")
+        if in_server():
+            logging.getLogger("nerite.model").log(_LEVELS[level], "[%s] %s", instance(), message)
+            return
         # The front process reads lines that begin so, and logs the message at its level.
         line = LOGGED + json.dumps([level.value, message]) + "\n"
         sys.stderr.write(line)

@@ -28,8 +28,14 @@ def model_class(spec: ModelSpec) -> Any:
     file = spec.version_folder / (spec.config.get("default_model_filename") or "model.py")
     # A model's own folders come first on the path, so that sibling modules and relative imports
     # both work.
-    sys.path[:0] = [str(spec.version_folder), str(spec.folder)]
-    package = ModuleType(spec.version_folder.name)
+    folders = [str(spec.version_folder), str(spec.folder)]
+    name = spec.version_folder.name
+    if spec.in_server:  # where others are too
+        sys.path += folders
+        name = f"nerite_models.{spec.name}.{name}"
+    else:
+        sys.path[:0] = folders
+    package = ModuleType(name)
     package.__path__ = [str(spec.version_folder)]
     sys.modules[package.__name__] = package
     return _class_in(file, f"{package.__name__}.{file.stem}")

@@ -40,3 +40,13 @@ def settle(spec: ModelSpec, *, serving: bool) -> None:
     surroundings = Surroundings(spec, serving)
     _here.set(surroundings)
     _last[:] = [surroundings]
+
+
+def in_server() -> bool:
+    """Whether the model runs in the server's own process."""
+    return bool(_last) and here().spec.in_server
+
+
+def instance() -> str:
+    """The name of the model's instance."""
+    return here().spec.instance
