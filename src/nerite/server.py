@@ -312,7 +312,7 @@ class Server:
 
     def decoupled(self, name: str, version: str = "") -> bool:
         """Whether a model gives any number of responses. InferenceError for unknown ones."""
-        return bool(self.find(name, version).config.model_transaction_policy.decoupled)
+        return self.find(name, version).decoupled
 
     def endless(self, call: Call) -> bool:
         """Whether `call` waits for an instance that will not be free before `call` ends."""

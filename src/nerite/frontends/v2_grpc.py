@@ -140,7 +140,7 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         try:
             request, form = self._messages.decode(data)
             model = self._server.find(request.model, request.version)
-            if model.config.model_transaction_policy.decoupled:
+            if model.decoupled:
                 text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
                 raise InferenceError(Status.UNSUPPORTED, text)
             if self._forward.active:

@@ -164,7 +164,7 @@ class V2Http:
 
     def _submit(self, name: str, version: str, exchange: Exchange) -> None:
         model = self._server.find(name, version)
-        if model.config.model_transaction_policy.decoupled:
+        if model.decoupled:
             text = "HTTP end point doesn't support models with decoupled transaction policy"
             raise InferenceError(Status.UNSUPPORTED, text)
         length = _header_length(exchange)
@@ -172,7 +172,8 @@ class V2Http:
             request, form = raw_request(model, version, exchange.body), self._raw_form
         else:
             request, form = self._templates.decode(name, version, exchange.body, length)
-        request = self._forward(request, exchange.head.pairs)
+        if self._forward.active:
+            request = self._forward(request, exchange.head.pairs)
         target = Target(model, form, form.places(self._regions))
         ask(self._server, exchange, request, partial(self._deliver, exchange, target))
 

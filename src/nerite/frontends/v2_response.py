@@ -20,6 +20,7 @@ from nerite.model import Model
 
 _NOT_IN_JSON = ("FP16", "BF16")
 _KEPT = 64
+_NOWHERE: dict[str, Place] = {}
 _NO_OUTPUTS = b',"outputs":[]}'
 
 
@@ -101,7 +102,7 @@ class OutputForm:
     def places(self, regions: Regions) -> dict[str, Place]:
         """Where in shared memory outputs go. Raises InferenceError before the model is asked."""
         if self.plain:
-            return {}
+            return _NOWHERE
         return {
             name: Place(regions.find(wish.region, wish.offset, wish.size), wish.offset, wish.size)
             for name, wish in self._wishes.items()

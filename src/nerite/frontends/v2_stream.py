@@ -102,7 +102,7 @@ class InferStream:
         turn = _Turn(Request(message.model_name, {}, id=message.id), wants_empty)
         try:
             model = self._server.find(message.model_name, message.model_version)
-            ordered = not model.config.model_transaction_policy.decoupled
+            ordered = not model.decoupled
             turn.request, form = v2_proto.decode(message, self._regions)
             turn.request = self._forward(turn.request, self._headers.items())
             turn.target = Target(model, form, form.places(self._regions))

@@ -35,6 +35,7 @@ _ROW = struct.Struct("<QQQQIIQQ")
 _ALIGN = 64
 _HEADS = 1024  # heads kept at either end; all are dropped when there are more
 _PADDING = bytes(_ALIGN)
+_JOINED = 1 << 16  # bytes of tensors up to which a copy costs less than many small buffers
 _PLACE = struct.Struct("<QQ")
 # Bytes of an entry from which a copy into a region, and the messages about it, cost less than the
 # copies through the socket.
@@ -106,6 +107,8 @@ def encode_entries(kind: int, entries: Sequence[Entry], lent: Lent | None = None
     start += heads
     start += bytes(-(len(start) - PREFIX.size) % _ALIGN)
     PREFIX.pack_into(start, 0, kind, len(entries), len(start) - PREFIX.size + length)
+    if length <= _JOINED:
+        return [*news, b"".join((start, *payloads))]
     return [*news, start, *payloads]
 
 
