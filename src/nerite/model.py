@@ -55,7 +55,7 @@ class Model:
         self.load_seconds = 0.0
         self.labels: dict[str, list[str]] = {}  # of each output that has a label file
         self._on_answer: Callable[[Call, Answer], None] | None = None
-        self.decoupled = config.model_transaction_policy.decoupled
+        self.decoupled: bool = config.model_transaction_policy.decoupled
         if self.decoupled:
             self._on_answer = self.stats.count_answer
         self._pool = pool
