@@ -123,12 +123,12 @@ async def test_preferred_sizes_are_sent_at_once() -> None:
 
 
 async def test_the_delay_of_the_first_sends_all() -> None:
-    desk = Desk(Batching(max_size=8, preferred=(8,), delay_ns=30_000_000), room=9)
+    desk = Desk(Batching(max_size=8, preferred=(8,), delay_ns=500_000_000), room=9)
     desk.ask("a")
     await asyncio.sleep(0.01)
     desk.ask("b")
     assert desk.sent == []
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.6)
     assert desk.sent == ["ab"]
     desk.close()
 
