@@ -242,7 +242,7 @@ RESPONSE_CACHE = Suite(
         ),
         _cache_refused(
             "two_flags",
-            "incompatible flags",
+            "(?i)incompatible flags",
             "--response-cache-byte-size=12345",
             "--cache-config=local,size=67890",
         ),
