@@ -4,6 +4,7 @@ import http.client
 import json
 from typing import Any
 
+import grpc
 import ml_dtypes
 import numpy as np
 import pytest
@@ -291,3 +292,27 @@ def test_metrics_count_requests(serving: Serving) -> None:
     body = json.dumps({"inputs": [entry(datatype="INT8")]}).encode()
     post(serving, "/v2/models/identity_int8/infer", body)
     assert count(serving.metrics) == count(serving.http) == before + 1
+
+
+def test_a_shape_that_no_memory_could_hold(serving: Serving) -> None:
+    """Nor where a dimension of 0 leaves nothing to hold."""
+    shape = [0, 2**62]
+    entry = {"name": "INPUT0", "shape": shape, "datatype": "FP32", "data": []}
+    connection = http.client.HTTPConnection(serving.http)
+    connection.request(
+        "POST", "/v2/models/identity_fp32/infer", json.dumps({"inputs": [entry]}).encode()
+    )
+    answer = connection.getresponse()
+    said = json.loads(answer.read())["error"]
+    connection.close()
+    assert (answer.status, said[:35]) == (400, "byte size overflow for input 'INPUT")
+    message = tritonclient.grpc.service_pb2.ModelInferRequest(
+        model_name="identity_fp32", raw_input_contents=[b""]
+    )
+    message.inputs.add(name="INPUT0", datatype="FP32", shape=shape)
+    with tritonclient.grpc.InferenceServerClient(serving.grpc) as opened:
+        stub = opened._client_stub
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ModelInfer(message)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == said

@@ -12,7 +12,7 @@ from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of, numpy_dtype, to_bytes
 from nerite.frontends.outputs import classify
 from nerite.frontends.regions import Regions
-from nerite.frontends.v2_request import tensor_from
+from nerite.frontends.v2_request import element_count, tensor_from
 from nerite.frontends.v2_response import OutputForm, Target, Wish
 
 # The field of InferTensorContents that carries each datatype.
@@ -99,7 +99,7 @@ def _input(entry: Any, message: Any, raw: Any, regions: Regions) -> Tensor:
     model, name, datatype = message.model_name, entry.name, entry.datatype
     shape = tuple(entry.shape)
     try:
-        numpy_dtype(datatype)
+        dtype = numpy_dtype(datatype)
     except KeyError:
         raise invalid(f"invalid datatype '{datatype}' for input {name}") from None
     if any(dim < 0 for dim in shape):
@@ -107,9 +107,7 @@ def _input(entry: Any, message: Any, raw: Any, regions: Regions) -> Tensor:
             f"invalid shape for input '{name}': shape [{','.join(map(str, shape))}] contains one "
             "or more invalid dimensions"
         )
-    count = 1
-    for dim in shape:
-        count *= dim
+    count = element_count(name, shape, dtype.itemsize)
     if "shared_memory_region" in entry.parameters:
         if entry.HasField("contents"):
             raise invalid(
@@ -129,7 +127,7 @@ def _input(entry: Any, message: Any, raw: Any, regions: Regions) -> Tensor:
     data = next(raw, None)
     if data is None:
         if count == 0:
-            return np.empty(shape, numpy_dtype(datatype))
+            return np.empty(shape, dtype)
         raise invalid(
             f"unable to find data for input tensor '{name}' for model '{model}' in request."
         )

@@ -254,19 +254,7 @@ class _Input:
             self.dtype = numpy_dtype(self.datatype)
         except KeyError:
             raise invalid(f"invalid datatype '{self.datatype}' for input {self.name}") from None
-        self.count = math.prod(self.shape)
-        most = 2**63 - 1
-        if self.count > most:
-            raise invalid(
-                f"invalid shape for input '{self.name}': shape "
-                f"[{','.join(map(str, self.shape))}] causes total element count to exceed maximum "
-                f"size of {most}"
-            )
-        if self.count * self.dtype.itemsize > most:
-            raise invalid(
-                f"byte size overflow for input '{self.name}': element count ({self.count}) * data "
-                f"type size ({self.dtype.itemsize}) exceeds maximum allowed size ({most})"
-            )
+        self.count = element_count(self.name, self.shape, self.dtype.itemsize)
         self._read_place(entry, has_binary)
 
     def _read_place(self, entry: Mapping[str, Any], has_binary: bool) -> None:
@@ -296,6 +284,27 @@ class _Input:
                 "must specify valid 'Infer-Header-Content-Length' in request header and "
                 "'binary_data_size' when passing inputs in binary data format"
             )
+
+
+def element_count(name: str, shape: tuple[int, ...], size: int) -> int:
+    """The elements, of `size` bytes each, in an input's shape.
+
+    Raises InferenceError for a shape that no memory could hold, and so for one of which a further
+    dimension is 0: numpy does not take it either.
+    """
+    most = 2**63 - 1
+    count = math.prod(dim or 1 for dim in shape)
+    if count > most:
+        raise invalid(
+            f"invalid shape for input '{name}': shape [{','.join(map(str, shape))}] causes total "
+            f"element count to exceed maximum size of {most}"
+        )
+    if count * size > most:
+        raise invalid(
+            f"byte size overflow for input '{name}': element count ({count}) * data type size "
+            f"({size}) exceeds maximum allowed size ({most})"
+        )
+    return 0 if 0 in shape else count
 
 
 def tensor_from(
