@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from nerite.diffusion.job import Params
 from nerite.diffusion.limits import Limits
-from nerite.diffusion.space import Space
+from nerite.diffusion.space import Space, is_out_of_memory
 
 # The rest is for what other processes take, and for what the measured peaks did not show.
 _USABLE = 0.9
@@ -17,7 +18,11 @@ class Probed(Protocol):
     limits: Limits
 
     def probe(self, rows: int) -> None:
-        """Go through all networks with so many rows of the usual size."""
+        """One forward of so many rows of the usual size."""
+        ...
+
+    def probe_decoder(self) -> None:
+        """Decode one picture of the usual size."""
         ...
 
 
@@ -38,15 +43,31 @@ class Memory:
 
 
 def measure(pipeline: Probed, space: Space) -> Memory:
-    """What two rows more take tells what a row takes, without what is taken once and for all."""
-    peaks = []
-    for rows in (1, 3):
+    """What two rows more take tells what a row takes, without what is taken once and for all.
+
+    What the decoder takes is left free for it.
+    """
+    probes: Sequence[Callable[[], None]] = (
+        lambda: None,
+        lambda: pipeline.probe(1),
+        lambda: pipeline.probe(3),
+        pipeline.probe_decoder,
+    )
+    peaks: list[int] = []
+    for probe in probes:
+        space.trim()
         space.begin_peak()
-        pipeline.probe(rows)
-        peaks.append(space.peak())
+        try:
+            probe()
+        except Exception as error:
+            if not is_out_of_memory(error) or len(peaks) < 2:
+                raise
+        peaks.append(space.peak() or 0)
     space.trim()
     free = space.free_memory()
-    if peaks[0] is None or peaks[1] is None or free is None:
+    if not all(peaks) or free is None:
         return Memory()
+    used, one, three, decoder = peaks
     pixels = pipeline.limits.width * pipeline.limits.height
-    return Memory(max(0, peaks[1] - peaks[0]) / 2 / pixels, int(free * _USABLE))
+    budget = int(free * _USABLE) - max(0, decoder - used)
+    return Memory(max(0, three - one) / 2 / pixels, max(0, budget))

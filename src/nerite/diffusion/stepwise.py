@@ -234,7 +234,7 @@ class Stepwise:
         self._space.trim()
 
     def probe(self, rows: int) -> None:
-        """Paint nothing, at the usual size, with so many rows; for measuring."""
+        """Step over nothing, at the usual size, with so many rows; for measuring."""
         params = Params(
             _BLANK, width=self.limits.width, height=self.limits.height, steps=2,
             guidance_scale=1, num_images=rows,
@@ -242,9 +242,15 @@ class Stepwise:
         if self._family.extra_channels:
             blank = np.zeros((self.limits.height, self.limits.width, 3), np.uint8)
             params = replace(params, image=blank, mask=blank[:, :, 0])
-        jobs = self.start([params])
-        self.step(jobs)
-        self.decode([(jobs[0], 0)])
+        self.step(self.start([params]))
+
+    def probe_decoder(self) -> None:
+        """Decode nothing, at the usual size, and learn its colours; for measuring."""
+        vae = self._family.vae
+        shape = (1, vae.channels, self.limits.height // vae.pixels, self.limits.width // vae.pixels)
+        latents = self._space.put(np.zeros(shape, np.float32))
+        vae.sketch(latents)
+        vae.decode(latents)
 
     def _begin(self, params: Params) -> int:
         if params.image is None:
