@@ -209,6 +209,39 @@ SIMPLE_ENSEMBLE = Suite(
     ),
 )
 
+JOIN = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            a, b = [
+                pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+                for name in ("INPUT0", "INPUT1")
+            ]
+            outputs = [pb_utils.Tensor("OUTPUT__0", a - b), pb_utils.Tensor("OUTPUT__1", a + b)]
+            answers.append(pb_utils.InferenceResponse(outputs))
+        return answers
+"""
+
+
+def _join() -> Model:
+    """In place of a libtorch model that joins what comes of each response."""
+    tensors = [
+        f"{kind} {tensor(name, 'INT32', '-1')}"
+        for kind, name in (
+            ("input", "INPUT0"),
+            ("input", "INPUT1"),
+            ("output", "OUTPUT__0"),
+            ("output", "OUTPUT__1"),
+        )
+    ]
+    config = "\n".join(['backend: "python"', *tensors])
+    name = "libtorch_nobatch_int32_int32_int32"
+    return Model(name=name, config=config, edits=(add(JOIN, "1/model.py"),))
+
+
 DECOUPLED_EXAMPLES = tuple(
     Model(
         name=f"{name}_int32",
@@ -254,8 +287,8 @@ DECOUPLED = Suite(
     "L0_decoupled",
     4,
     (
-        *_decoupled("python", DECOUPLED_EXAMPLES),
-        *_decoupled("custom", DECOUPLED_CUSTOM),
+        *_decoupled("python", (*DECOUPLED_EXAMPLES, _join())),
+        *_decoupled("custom", (*DECOUPLED_CUSTOM, _join())),
         Group(
             "non_decoupled",
             (Cases("decoupled_test.py", ("NonDecoupledTest",)),),
