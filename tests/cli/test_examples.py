@@ -52,6 +52,19 @@ def test_batched_cached_and_warm(start_server: Any) -> None:
         assert answer.as_numpy("EXECUTIONS").tolist() == [[3], [3]]
 
 
+def test_counter_and_sum_of_squares(start_server: Any) -> None:
+    server = start_server("--model-repository", str(EXAMPLES))
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        four = [tensor("TO", np.array([4], np.int32))]
+        client.start_stream(lambda result, error: answers.put(error or result))
+        client.async_stream_infer("counter", four)
+        numbers = [int(answers.get(timeout=30).as_numpy("NUMBER")[0]) for _ in range(4)]
+        client.stop_stream()
+        assert numbers == [1, 2, 3, 4]
+        assert client.infer("sum_of_squares", four).as_numpy("SUM").tolist() == [30]
+
+
 def test_pipeline(start_server: Any) -> None:
     server = start_server("--model-repository", str(EXAMPLES))
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from nerite.backends.base import LOGGED, Config, ModelSpec
+from nerite.backends.base import Config, ModelSpec
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.home import Home
@@ -24,12 +22,10 @@ from nerite.instances.asked import Asked
 from nerite.instances.environment import command
 from nerite.instances.host_policy import Cores
 from nerite.instances.link import Link
+from nerite.instances.output import Output
 
 log = logging.getLogger(__name__)
 
-_LAST_LINES = 20  # of a worker's output, kept for the error that tells of its death
-# The levels of pb_utils.Logger.
-_LEVELS = {"VERBOSE": logging.DEBUG, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 _BACKOFF = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds before each restart in a row
 _LAST_WORDS_SECONDS = 1.0
 _READY_SECONDS = 5.0  # what Triton gives a model's is_ready
@@ -78,7 +74,7 @@ class ProcessInstance:
         self._loaded: asyncio.Future[Config] | None = None
         self._link: Link | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._output = Output(spec.instance)
         self._watch: asyncio.Task[None] | None = None
         self._losing: asyncio.Task[None] | None = None
         self._closing = False
@@ -168,14 +164,14 @@ class ProcessInstance:
                 start_new_session=True,  # Ctrl-C is for the front process alone
                 env=start.variables,
             )
-        self._lines.clear()
         self._loaded = self._loop.create_future()
         self._link = Link(self._loop, ours, self._take)
         self._asked = Asked(self._home, self._answered, self._replied)
         self._asks = False
         spec = self._spec.to_json()
         self._link.send(wire.encode(wire.LOAD, {"backend": self._backend, "spec": spec}))
-        reading = self._loop.create_task(self._read_output(self._process))
+        assert self._process.stdout is not None
+        reading = self._loop.create_task(self._output.read(self._process.stdout))
         self._losing = self._loop.create_task(self._lose(self._link, reading))
         try:
             self._bind(self._process)
@@ -353,26 +349,10 @@ class ProcessInstance:
         self._changed()
 
     def _gone(self, what: str) -> InferenceError:
-        tail = "".join(f"\n  {line}" for line in self._lines)
-        said = f". Its last lines:{tail}" if tail else ""
         # The first sentence is Triton's.
         name = self._spec.instance
-        text = f"Stub process '{name}' is not healthy. Its worker process {what}{said}"
+        text = f"Stub process '{name}' is not healthy. Its worker process {what}{self._output.tail}"
         return InferenceError(Status.UNAVAILABLE, text)
-
-    async def _read_output(self, process: asyncio.subprocess.Process) -> None:
-        """What the model prints goes to the server's log, line by line, under its name."""
-        assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # a line longer than the reader's limit; the rest follows
-                continue
-            if not line:
-                return
-            level, text = _logged(line.decode(errors="replace").rstrip())
-            self._lines.append(text)
-            log.log(level, "[%s] %s", self._spec.instance, text)
 
     async def _keep_alive(self) -> None:
         """Restart the worker whenever it dies, later each time in a row."""
@@ -400,15 +380,6 @@ class ProcessInstance:
                 self.broken = error
                 log.error("worker of '%s' does not come back: %s", name, error)
             self._changed()
-
-
-def _logged(line: str) -> tuple[int, str]:
-    """The level and the text of a line that a worker printed."""
-    if line.startswith(LOGGED):
-        with contextlib.suppress(ValueError, TypeError):
-            level, text = json.loads(line[len(LOGGED) :])
-            return _LEVELS.get(level, logging.INFO), str(text)
-    return logging.INFO, line
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -1,0 +1,54 @@
+"""Output: what a worker prints goes to the server's log, and its last lines into its epitaph."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import deque
+
+from nerite.backends.base import LOGGED
+
+log = logging.getLogger(__name__)
+
+_LAST_LINES = 20
+# The levels of pb_utils.Logger.
+_LEVELS = {"VERBOSE": logging.DEBUG, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
+
+
+class Output:
+    """What the processes of one instance print, under its name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    @property
+    def tail(self) -> str:
+        """The last lines as the end of an error; "" when nothing was said."""
+        said = "".join(f"\n  {line}" for line in self._lines)
+        return f". Its last lines:{said}" if said else ""
+
+    async def read(self, stream: asyncio.StreamReader) -> None:
+        """Log what comes, line by line, until the end."""
+        self._lines.clear()
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:  # a line longer than the reader's limit; the rest follows
+                continue
+            if not line:
+                return
+            level, text = _logged(line.decode(errors="replace").rstrip())
+            self._lines.append(text)
+            log.log(level, "[%s] %s", self._name, text)
+
+
+def _logged(line: str) -> tuple[int, str]:
+    """The level and the text of a line that a worker printed."""
+    if line.startswith(LOGGED):
+        with contextlib.suppress(ValueError, TypeError):
+            level, text = json.loads(line[len(LOGGED) :])
+            return _LEVELS.get(level, logging.INFO), str(text)
+    return logging.INFO, line
