@@ -3,6 +3,7 @@
 import threading
 
 import numpy as np
+
 import triton_python_backend_utils as pb_utils
 
 
