@@ -144,7 +144,9 @@ class InferenceRequest:
         made._parameters = request.parameters
         made._flags = request.sequence_start | request.sequence_end << 1
         made._trace = _UNTRACED if request.trace is None else _trace_of(request)
-        made._sender = InferenceResponseSender(call, request.outputs, received.decoupled)
+        made._sender = InferenceResponseSender(
+            call, request.outputs or received.outputs, received.decoupled
+        )
         made._received = received
         made.release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
         return made

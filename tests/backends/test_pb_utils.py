@@ -1,0 +1,159 @@
+"""triton_python_backend_utils, as a model.py or its author's tests import it."""
+
+import gc
+import weakref
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import triton_python_backend_utils as pb_utils
+from nerite.backends.python.request import InferenceRequest, Received
+from nerite.core.call import Answer, Call
+from nerite.core.errors import InferenceError
+from nerite.core.request import Request, Response
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint16, np.int64, np.float16, np.float64])
+def test_dlpack_there_and_back(dtype: Any) -> None:
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    array.setflags(write=False)  # as inputs may be
+    tensor = pb_utils.Tensor("x", array)
+    for source in (tensor, tensor.to_dlpack()):
+        back = pb_utils.Tensor.from_dlpack("y", source)
+        np.testing.assert_array_equal(back.as_numpy(), array)
+        assert (back.name(), back.shape(), back.is_cpu()) == ("y", [2, 3], True)
+        assert back.as_numpy().ctypes.data == array.ctypes.data
+
+
+def test_dlpack_keeps_what_it_shows_and_no_longer() -> None:
+    tensor = pb_utils.Tensor("x", np.arange(5.0))
+    alive = weakref.ref(tensor)
+    back = pb_utils.Tensor.from_dlpack("y", tensor)
+    unused = tensor.to_dlpack()
+    del tensor
+    gc.collect()
+    np.testing.assert_array_equal(back.as_numpy(), np.arange(5.0))
+    assert alive() is not None
+    del back, unused
+    gc.collect()
+    assert alive() is None
+
+
+def test_bf16_goes_by_dlpack() -> None:
+    tensor = pb_utils.Tensor("x", np.ones(3, ml_dtypes.bfloat16))
+    assert tensor.triton_dtype() == "TYPE_BF16"
+    with pytest.raises(pb_utils.TritonModelException, match="BF16 and cannot be converted"):
+        tensor.as_numpy()
+    assert pb_utils.Tensor.from_dlpack("y", tensor).triton_dtype() == "TYPE_BF16"
+
+
+def test_what_dlpack_cannot_do() -> None:
+    text = pb_utils.Tensor("x", np.array(["a"], object))
+    with pytest.raises(pb_utils.TritonModelException, match="support for string tensors"):
+        text.to_dlpack()
+    with pytest.raises(pb_utils.TritonModelException, match="not contiguous"):
+        pb_utils.Tensor.from_dlpack("x", np.ones((3, 4)).T)
+    with pytest.raises(pb_utils.TritonModelException, match="`__dlpack__`"):
+        pb_utils.Tensor.from_dlpack("x", None)
+
+
+def received(decoupled: bool, *outputs: str) -> tuple[InferenceRequest, list[Answer]]:
+    answers: list[Answer] = []
+    call = Call(Request("m", {}, outputs=outputs), lambda _, answer: answers.append(answer))
+    return InferenceRequest.of(call, Received(["OUT", "OTHER"], decoupled)), answers
+
+
+def response(name: str = "OUT") -> pb_utils.InferenceResponse:
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.zeros(1))])
+
+
+def test_a_sender_of_many() -> None:
+    request, answers = received(True)
+    sender = request.get_response_sender()
+    sender.send(response())
+    error = pb_utils.TritonError("oh", pb_utils.TritonError.NOT_FOUND)
+    sender.send(pb_utils.InferenceResponse(error=error))
+    sender.send(response(), FINAL)
+    first, second, third = answers
+    assert isinstance(first, Response) and isinstance(second, Response)
+    assert second.error is not None and second.error.message == "oh" and not second.final
+    assert isinstance(third, Response) and third.final
+    with pytest.raises(pb_utils.TritonModelException, match="sender has been closed"):
+        sender.send(response())
+
+
+def test_a_sender_of_one() -> None:
+    request, answers = received(False)
+    sender = request.get_response_sender()
+    with pytest.raises(pb_utils.TritonModelException, match="complete final before sending"):
+        sender.send(flags=FINAL)
+    sender.send(response())
+    with pytest.raises(pb_utils.TritonModelException, match="more than one response"):
+        sender.send(response())
+    sender.send(flags=FINAL)
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("flags", [2, -1])
+def test_flags_that_are_none(flags: int) -> None:
+    request, _ = received(True)
+    with pytest.raises(pb_utils.TritonModelException, match="Unsupported flag provided"):
+        request.get_response_sender().send(response(), flags)
+
+
+def test_only_outputs_that_are_wanted_are_sent() -> None:
+    for wanted, sent in (((), {"OUT"}), (("OTHER",), set())):
+        request, answers = received(False, *wanted)
+        both = [pb_utils.Tensor(name, np.zeros(1)) for name in ("OUT", "UNKNOWN")]
+        request.get_response_sender().send(pb_utils.InferenceResponse(both))
+        (answer,) = answers
+        assert isinstance(answer, Response) and set(answer.outputs) == sent
+    assert received(False)[0].requested_output_names() == {"OUT", "OTHER"}
+
+
+def test_a_request_that_is_dropped_fails() -> None:
+    request, answers = received(True)
+    del request
+    gc.collect()
+    (answer,) = answers
+    assert isinstance(answer, InferenceError) and "dropped" in answer.message
+
+
+def test_outside_of_a_server() -> None:
+    asked = pb_utils.InferenceRequest(model_name="m", inputs=[], requested_output_names=[])
+    with pytest.raises(pb_utils.TritonModelException, match="needs a model around it"):
+        asked.exec()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "X", "data_type": "TYPE_FP32"},
+        {"name": "X", "data_type": "TYPE_FP32", "dims": [1], "color": 3},
+        {"name": "IN", "data_type": "TYPE_INT8", "dims": [4]},
+        {"name": "IN", "data_type": "TYPE_FP32", "dims": [5]},
+    ],
+)
+def test_a_config_is_completed_and_not_contradicted(config: dict[str, Any]) -> None:
+    known = {"name": "m", "input": [{"name": "IN", "data_type": "TYPE_FP32", "dims": [4]}]}
+    completed = pb_utils.ModelConfig({**known, "max_batch_size": 0})
+    with pytest.raises(ValueError, match="'m'"):
+        completed.add_input(config)
+    completed.add_input({"name": "IN", "data_type": "TYPE_FP32", "dims": [4], "optional": True})
+    completed.set_max_batch_size(8)
+    with pytest.raises(ValueError, match="max_batch_size 8"):
+        completed.set_max_batch_size(4)
+
+
+def test_types_and_bytes() -> None:
+    assert pb_utils.triton_string_to_numpy("TYPE_STRING") is np.object_
+    for number in range(1, 14):
+        assert pb_utils.numpy_to_triton_type(pb_utils.triton_to_numpy_type(number)) == number
+    words = np.array([b"a", b"bc", b""], object)
+    encoded = pb_utils.serialize_byte_tensor(words)
+    assert encoded == b"\1\0\0\0a\2\0\0\0bc\0\0\0\0"
+    assert list(pb_utils.deserialize_bytes_tensor(encoded)) == list(words)
