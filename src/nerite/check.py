@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from nerite.backends.base import backend_names, find_runtime
-from nerite.backends.diffusion import complete
+from nerite.backends.diffusion_config import complete
 from nerite.contract import Contract, TensorSpec
 from nerite.core.errors import InferenceError
 from nerite.diffusion import find_model_folder

@@ -341,6 +341,16 @@ def test_room_is_granted_when_an_image_could_start(engine):
     assert engine.wait_for_room(0)
 
 
+def test_some_may_wait_in_the_engine(pipeline):
+    engine = Engine(pipeline, max_running_images=1, max_waiting=2, clock=pipeline.clock)
+    for room in (True, False):
+        engine.add(SMALL, lambda event: None)
+        assert engine.wait_for_room(0) is room
+    engine.step()
+    assert engine.wait_for_room(0)
+    drain(engine)
+
+
 def test_waiting_for_room_ends_when_a_request_does(pipeline):
     engine = Engine(pipeline, max_running_images=1)
     go_on = threading.Event()

@@ -386,6 +386,21 @@ def test_progress_comes_before_the_picture(serving: Serving, client: Any) -> Non
     np.testing.assert_array_equal(np.array(last["generated_image"], np.uint8), plain.reshape(-1))
 
 
+def test_who_waits_is_told_the_place(serving: Serving) -> None:
+    told: list[list[int]] = [[], []]
+
+    def ask(index: int, images: int, steps: int) -> None:
+        events = stream(serving, {"progress": True}, num_images=images, steps=steps)
+        told[index] = [event["queue_position"] for event in events[:-1]]
+
+    first = threading.Thread(target=ask, args=(0, 16, 6))
+    first.start()
+    threading.Event().wait(0.5)
+    ask(1, 1, 2)
+    first.join()
+    assert told[1] == [1, 0, 0]
+
+
 def test_without_progress_a_stream_has_one_answer(serving: Serving) -> None:
     assert len(stream(serving, {}, steps=1)) == 1
 

@@ -11,7 +11,6 @@ import io
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
 from typing import Any
@@ -20,6 +19,16 @@ import numpy as np
 from PIL import Image
 
 from nerite.backends.base import Config, ModelSpec
+from nerite.backends.diffusion_config import (
+    PICTURES,
+    SEED,
+    complete,
+    find_roles,
+    fixed_rows,
+    max_waiting,
+    read_defaults,
+    read_number,
+)
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request, Response
@@ -29,7 +38,6 @@ from nerite.diffusion import (
     Engine,
     EngineClosed,
     InvalidParams,
-    Limits,
     Overdue,
     Painted,
     Params,
@@ -41,48 +49,9 @@ from nerite.diffusion import (
     read_picture,
 )
 
-# The inputs of a model whose config declares none, and what each is called in Params.
-_INPUTS = {
-    "prompt": "TYPE_STRING",
-    "negative_prompt": "TYPE_STRING",
-    "seed": "TYPE_INT64",
-    "steps": "TYPE_INT32",
-    "guidance_scale": "TYPE_FP32",
-    "width": "TYPE_INT32",
-    "height": "TYPE_INT32",
-    "num_images": "TYPE_INT32",
-    "scheduler": "TYPE_STRING",
-    "image": "TYPE_STRING",
-    "mask": "TYPE_STRING",
-    "strength": "TYPE_FP32",
-    "clip_skip": "TYPE_INT32",
-}
-_PICTURES = ("image", "mask")  # files, or pixels where a config declares them TYPE_UINT8
-_IMAGE, _SEED = "generated_image", "seed"
-_OUTPUTS = {_IMAGE: ("TYPE_UINT8", [-1, -1, 3]), _SEED: ("TYPE_INT64", [1])}
 _MAX_RUNNING = 16
 _SEEDS = 1 << 32  # a seed's low 32 bits are all that count
-_STRICT_ROWS = 4  # of a forward, where a picture's bytes may not depend on its neighbours
 _PREVIEW_FORMATS = ("raw", "jpeg")
-
-# A config's parameters, the field of Params each sets by default, and how to read it.
-_DEFAULTS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "steps": ("steps", int),
-    "guidance_scale": ("guidance_scale", float),
-    "scheduler": ("scheduler", str),
-    "image_height": ("height", int),
-    "image_width": ("width", int),
-    "seed": ("seed", int),
-}
-
-
-@dataclass(frozen=True)
-class _Roles:
-    """Which of a config's tensors carry the prompt and the picture."""
-
-    prompt: str
-    image: str
-    image_is_text: bool
 
 
 class DiffusionBackend:
@@ -97,25 +66,29 @@ class DiffusionBackend:
         pipeline = open_pipeline(
             folder,
             device=device,
-            threads=_number(spec.parameters, "intra_op_thread_count", int),
+            threads=read_number(spec.parameters, "intra_op_thread_count", int),
             runtime=spec.parameters.get("runtime", "auto"),
             dtype=spec.parameters.get("dtype", "auto"),
-            fixed_rows=_fixed_rows(spec.parameters),
+            fixed_rows=fixed_rows(spec.parameters),
         )
         self._limits = pipeline.limits
-        images = _number(spec.parameters, "max_running_images", int) or _MAX_RUNNING
+        images = read_number(spec.parameters, "max_running_images", int) or _MAX_RUNNING
         config = complete(spec.config)
-        self._roles = _roles(config)
+        self._roles = find_roles(config)
         self._batches = config.get("max_batch_size", 0) > 0
-        self._defaults = _defaults(spec.parameters, pipeline.limits)
+        self._defaults = read_defaults(spec.parameters, pipeline.limits)
         try:
             pipeline.check(Params("", **{"seed": 0, **self._defaults}))
         except InvalidParams as error:
-            if error.field not in _PICTURES:  # which no config can give
+            if error.field not in PICTURES:  # which no config can give
                 text = f"model '{spec.name}': the config's parameters give {error}"
                 raise InferenceError(Status.INVALID_ARG, text) from None
-        memory = pipeline.measure()
-        self._engine = Engine(pipeline, max_running_images=images, memory=memory)
+        self._engine = Engine(
+            pipeline,
+            max_running_images=images,
+            max_waiting=max_waiting(config),
+            memory=pipeline.measure(),
+        )
         self._engine.start()
         return config
 
@@ -138,14 +111,13 @@ class DiffusionBackend:
 
     def _params(self, request: Request) -> list[Params]:
         """One Params per item of the request's batch."""
-        values = {
-            ("prompt" if name == self._roles.prompt else name): (
-                self._pictures(name, tensor)
-                if name in _PICTURES
-                else _column(request, name, tensor)
-            )
-            for name, tensor in request.inputs.items()
-        }
+        values = {}
+        for name, tensor in request.inputs.items():
+            if name in PICTURES:
+                values[name] = self._pictures(name, tensor)
+            else:
+                field = "prompt" if name == self._roles.prompt else name
+                values[field] = _column(request, name, tensor)
         for name in ("width", "height", "num_images"):
             if len(set(values.get(name, []))) > 1:
                 raise invalid(
@@ -203,7 +175,7 @@ class DiffusionBackend:
         if self._roles.image_is_text:
             images = _as_text(images)
         seeds = np.array([[one.seed] for one in painted], np.int64)
-        outputs = {self._roles.image: images, _SEED: seeds if self._batches else seeds[0]}
+        outputs = {self._roles.image: images, SEED: seeds if self._batches else seeds[0]}
         wanted = request.outputs or tuple(outputs)
         return Response({name: outputs[name] for name in wanted if name in outputs})
 
@@ -285,72 +257,6 @@ class _Painting:
             self._call.fail(InferenceError(Status.INTERNAL, text))
 
 
-def complete(config: Config) -> dict[str, Any]:
-    """A config with the standard tensors where it declares none; what it declares stays."""
-    completed = dict(config)
-    if not completed.get("input"):
-        completed["input"] = [
-            {"name": name, "data_type": kind, "dims": [1], "optional": name != "prompt"}
-            for name, kind in _INPUTS.items()
-        ]
-    if not completed.get("output"):
-        completed["output"] = [
-            {"name": name, "data_type": kind, "dims": dims}
-            for name, (kind, dims) in _OUTPUTS.items()
-        ]
-    return completed
-
-
-def _roles(config: Config) -> _Roles:
-    """Find the prompt and the picture among a config's tensors. Raises InferenceError."""
-    name = config.get("name", "")
-    inputs = {item["name"]: item["data_type"] for item in config["input"]}
-    texts = [one for one, kind in inputs.items() if kind == "TYPE_STRING"]
-    prompt = "prompt" if "prompt" in texts else texts[0] if len(texts) == 1 else None
-    if prompt is None:
-        raise invalid(
-            f"model '{name}': no input for the prompt. Declare one named 'prompt' of TYPE_STRING, "
-            "or a single input of TYPE_STRING"
-        )
-    wrong = {
-        one: kind
-        for one, kind in inputs.items()
-        if one != prompt
-        and _INPUTS.get(one) != kind
-        and not (one in _PICTURES and kind == "TYPE_UINT8")
-    }
-    if wrong:
-        one, kind = next(iter(wrong.items()))
-        known = ", ".join(f"{item} ({kind})" for item, kind in _INPUTS.items())
-        raise invalid(f"model '{name}': unknown input '{one}' of {kind}; there are {known}")
-    outputs = {item["name"]: item["data_type"] for item in config["output"]}
-    images = [one for one, kind in outputs.items() if kind in ("TYPE_UINT8", "TYPE_STRING")]
-    if len(images) != 1:
-        raise invalid(
-            f"model '{name}': declare one output for the picture, of TYPE_UINT8 for pixels or "
-            f"TYPE_STRING for a base64 PNG; found {sorted(outputs)}"
-        )
-    return _Roles(prompt, images[0], outputs[images[0]] == "TYPE_STRING")
-
-
-def _defaults(parameters: Mapping[str, str], limits: Limits) -> dict[str, Any]:
-    """What a request that says nothing gets: the config's word, else the model's own size."""
-    values: dict[str, Any] = {"width": limits.width, "height": limits.height}
-    for name, (field, kind) in _DEFAULTS.items():
-        value = _number(parameters, name, kind)
-        if value is not None:
-            values[field] = value
-    return values
-
-
-def _fixed_rows(parameters: Mapping[str, str]) -> int | None:
-    """The rows of every forward, where the config asks for pictures that are the same bytes."""
-    wanted = parameters.get("reproducible")
-    if wanted not in (None, "strict"):
-        raise invalid(f"parameter reproducible is '{wanted}': only 'strict' has a meaning")
-    return _STRICT_ROWS if wanted else None
-
-
 def _watched(request: Request) -> tuple[int, bool] | None:
     """Every how many steps a preview is wanted, and whether by the decoder; None for silence."""
     asked = request.parameters
@@ -362,16 +268,6 @@ def _watched(request: Request) -> tuple[int, bool] | None:
     if asked.get("progress") not in (True, "true", 1):
         return None
     return every, asked.get("preview_decoder") == "vae"
-
-
-def _number(parameters: Mapping[str, str], name: str, kind: Callable[[str], Any]) -> Any:
-    if name not in parameters:
-        return None
-    try:
-        return kind(parameters[name])
-    except ValueError:
-        expected = "a whole number" if kind is int else "a number"
-        raise invalid(f"parameter {name} is '{parameters[name]}': it must be {expected}") from None
 
 
 def _column(request: Request, name: str, tensor: Tensor) -> list[Any]:

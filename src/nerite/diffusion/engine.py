@@ -39,8 +39,9 @@ class EngineClosed(RuntimeError):
 class Engine:
     """Paints what is added, at most ``max_running_images`` images at a time.
 
-    ``memory``, as the pipeline measured it, bounds them too. ``start`` gives the engine a thread
-    of its own; without one, ``step`` turns the loop in the caller's. ``clock`` gives seconds.
+    ``memory``, as the pipeline measured it, bounds them too. ``max_waiting`` requests may wait
+    here before ``wait_for_room`` says that there is none. ``start`` gives the engine a thread of
+    its own; without one, ``step`` turns the loop in the caller's. ``clock`` gives seconds.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Engine:
         pipeline: Pipeline,
         *,
         max_running_images: int = 8,
+        max_waiting: int = 0,
         memory: Memory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,6 +57,7 @@ class Engine:
             raise ValueError(f"max_running_images is {max_running_images}: it must be 1 or more")
         self._pipeline = pipeline
         self._max_images = max_running_images
+        self._max_waiting = max_waiting
         self._memory = memory or Memory()
         self._clock = clock
         self._turn = Turn(pipeline, Plan(), clock)
@@ -130,9 +133,11 @@ class Engine:
             self._changed.notify_all()
 
     def wait_for_room(self, timeout: float | None = None) -> bool:
-        """Block until nobody waits and an image could start at once.
+        """Block until another request may be added.
 
-        False where ``timeout`` seconds pass first or the engine is closed.
+        That is when fewer than ``max_waiting`` wait, or, where that is 0, nobody waits and an
+        image could start at once. False where ``timeout`` seconds pass first or the engine is
+        closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._has_room(), timeout)
@@ -152,6 +157,8 @@ class Engine:
             return bool(self._waiting or self._running)
 
     def _has_room(self) -> bool:
+        if self._max_waiting:
+            return len(self._waiting) < self._max_waiting
         return not self._waiting and self._images() < self._max_images
 
     def _images(self) -> int:

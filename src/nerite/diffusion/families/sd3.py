@@ -63,15 +63,17 @@ class StableDiffusion3:
         channels = int(config.get("out_channels") or config.get("in_channels", 16))
         self.vae = Vae(runtime, vae, channels)
         self.extra_channels = int(config.get("in_channels", 16)) - channels
+        self.limits = self._read_limits(config)
+
+    def _read_limits(self, config: Mapping[str, Any]) -> Limits:
         side = int(config.get("sample_size", 128)) * self.vae.pixels
         multiple = self._patch * self.vae.pixels
-        # Positions beyond this were never learnt.
-        most = int(config.get("pos_embed_max_size", 96)) * multiple
-        self.limits = Limits(
+        return Limits(
             width=side,
             height=side,
             min_size=max(64, multiple),
-            max_size=most,
+            # Positions beyond this were never learnt.
+            max_size=int(config.get("pos_embed_max_size", 96)) * multiple,
             size_multiple=multiple,
             max_steps=int(self.schedule.get("num_train_timesteps", 1000)),
         )
