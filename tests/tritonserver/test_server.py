@@ -39,6 +39,7 @@ def test_a_server_that_was_not_started(models: Path) -> None:
         ({"model_repository": "none"}, tritonserver.InternalError, "'none' does not exist"),
         ({"log_file": "/none/log"}, tritonserver.InvalidArgumentError, "cannot write the log"),
         ({"cache_config": {"x": {"y": 1}}}, tritonserver.InvalidArgumentError, "cache 'x'"),
+        ({"host_policies": {"x": {"y": "1"}}}, tritonserver.InvalidArgumentError, "host_policies"),
         ({"host_policies": {"cpu": {"x": "1"}}}, tritonserver.InvalidArgumentError, "setting 'x'"),
     ],
 )
@@ -76,6 +77,28 @@ def test_the_rate_limiter(tmp_path: Path, models: Path) -> None:
     running = tritonserver.Server(**options).start(wait_until_ready=True)
     assert running.ready()
     running.stop()
+
+
+def test_options_that_models_see(tmp_path: Path, models: Path) -> None:
+    shutil.copytree(models / "echo", tmp_path / "echo")
+    options = tritonserver.Options(
+        model_repository=str(tmp_path),
+        rate_limiter_mode=tritonserver.RateLimitMode.EXEC_COUNT,
+        rate_limiter_resources=[tritonserver.RateLimiterResource("R", 1, 0)],
+        cache_config={"local": {"size": 1 << 20}},
+        metrics_configuration={"": {"counter_latencies": "false", "summary_latencies": "true"}},
+        backend_configuration={"python": {"stub-timeout-seconds": "60"}},
+        strict_model_config=True,
+    )
+    server = tritonserver.Server(options).start()
+    list(server.model("echo").infer(inputs={"text_in": ["a"]}))
+    told = server.metrics()
+    assert "nv_inference_request_summary_us" in told
+    assert "nv_inference_request_duration_us" not in told
+    server.stop()
+    (tmp_path / "echo" / "config.pbtxt").unlink()
+    with pytest.raises(tritonserver.InternalError, match="echo"):
+        tritonserver.Server(options).start()
 
 
 def test_what_a_server_tells(server: tritonserver.Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -159,13 +160,8 @@ class Options:
         return {key: str(value) for part in parts for key, value in part.items()}
 
     def _cache(self) -> Cache | None:
-        settings = [
-            (name, key, str(value))
-            for name, part in self.cache_config.items()
-            for key, value in part.items()
-        ]
         try:
-            return open_cache(settings)
+            return open_cache(_triples(self.cache_config))
         except (ValueError, ImportError) as error:
             raise InvalidArgumentError(f"cache_config: {error}") from None
 
@@ -194,3 +190,8 @@ class Options:
             text = f"cannot write the log to '{self.log_file}': {failure.strerror}"
             raise InvalidArgumentError(text) from None
         return log
+
+
+def _triples(parts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """As the flags that say the same are read: part, setting, value."""
+    return [(name, key, str(value)) for name, part in parts.items() for key, value in part.items()]
