@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from conformance.models import Edit, Model, add, custom, made, python
+from conformance.models import Edit, Model, add, custom, made, python, stand_in
 from conformance.reasons import Reason
 from conformance.suite import Cases, Group, Suite
 
@@ -270,6 +270,12 @@ DYNA_SEQUENCE_BATCHER = Suite(
     ),
 )
 
+DIRECT = (
+    Edit(r"oldest \{(.|\n)*?\}\s*control_input", "control_input"),
+    batch(1),
+    instances(4),
+)
+
 SEQUENCE_CORRID_BATCHER = Suite(
     "L0_sequence_corrid_batcher",
     4,
@@ -278,15 +284,8 @@ SEQUENCE_CORRID_BATCHER = Suite(
             "test_skip_batch",
             (Cases("sequence_corrid_batcher_test.py", ("test_skip_batch",)),),
             (
-                made(
-                    "onnx_dyna_sequence_int32",
-                    DYNA,
-                    edits=(
-                        Edit(r"oldest \{(.|\n)*?\}\s*control_input", "control_input"),
-                        batch(1),
-                        instances(4),
-                    ),
-                ),
+                made("onnx_dyna_sequence_int32", DYNA, edits=DIRECT),
+                stand_in("plan", "dyna_sequence_int32", repository=DYNA, edits=DIRECT),
             ),
             env={"NO_BATCHING": "0", "MODEL_INSTANCES": "4", **delays(12, 0)},
         ),
