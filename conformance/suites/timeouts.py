@@ -19,7 +19,12 @@ CLIENT_TIMEOUT = Suite(
         ),
         Group(
             "other",
-            (Cases("client_non_infer_timeout_test.py"),),
+            (
+                Cases(
+                    "client_non_infer_timeout_test.py",
+                    skips={"*_register_cuda_shared_memory": Reason.CUDA},
+                ),
+            ),
             flags=(*LOAD, "--allow-client-shm=true", "--log-verbose=2"),
             env={"TRITONSERVER_SERVER_DELAY_GRPC_RESPONSE_SEC": "2"},
         ),

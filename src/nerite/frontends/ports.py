@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import grpc
 
 from nerite.frontends.access import ApiKeys, grpc_access, http_access
+from nerite.frontends.delay import delays
 from nerite.frontends.guard import GrpcGuard, HttpGuard
 from nerite.frontends.http1 import Handler, Limits, Listener
 from nerite.frontends.intake import Forwarding, Intake
@@ -82,13 +84,14 @@ class GrpcPort:
 def grpc_port(settings: Settings, keys: ApiKeys | None) -> GrpcPort:
     """Raises ValueError and OSError for files that cannot be used."""
     access = grpc_access(settings, keys)
+    guards = [GrpcGuard(access)] if access.keys is not None or access.restricted else []
     return GrpcPort(
         settings.grpc_address,
         settings.grpc_port,
         _options(settings),
         _credentials(settings),
         _COMPRESSION[settings.grpc_infer_response_compression_level],
-        [GrpcGuard(access)] if access.keys is not None or access.restricted else [],
+        [*guards, *delays(os.environ)],
         Forwarding(settings.grpc_header_forward_pattern),
     )
 
