@@ -89,6 +89,11 @@ def _run_group(group: Group, place: Place) -> Iterator[Case]:
     checks = [check for check in group.checks if not isinstance(check, Skipped)]
     if not checks:
         return
+    if group.wait == "alone":
+        for check in checks:
+            if isinstance(check, Cases):
+                yield from run_tests(group.name, check, place, 0)
+        return
     with contextlib.ExitStack() as stack:
         for number, others in enumerate(group.also):
             log = place.folder / f"server-{number}.log"

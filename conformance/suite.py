@@ -94,7 +94,9 @@ class Group:
     flags: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     repositories: tuple[str, ...] = ("models",)
-    wait: str = "ready"  # or "live", or "stable": live, and no model is loading
+    # For the server to be so; or "stable": live, and no model is loading. "alone": there is none,
+    # the tests start their own.
+    wait: str = "ready"
     also: tuple[tuple[str, ...], ...] = ()  # flags of further servers, started before this one
     cwd: str = ""  # a folder inside the suite's
 

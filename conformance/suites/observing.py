@@ -560,12 +560,12 @@ LOGGING = Suite(
             "--log-warn=false",
         ),
         _log("endpoint", (Cases("logging_endpoint_test.py"),)),
-        _log(
+        Group(
             "log_format",
             (Cases("log_format_test.py", seconds=900),),
-            "--http-port=8100",
-            "--grpc-port=8101",
-            "--metrics-port=8102",
+            (LOGGED,),
+            env={"TRITON_SERVER_ESCAPE_LOG_MESSAGES": "1"},
+            wait="alone",
         ),
         Group(
             "levels",

@@ -124,5 +124,6 @@ def _backend(entry: ModelEntry, placing: Placing) -> tuple[str, Path | None]:
         return "python", find_runtime(name, entry.folder, placing.backend_directory)
     except FileNotFoundError as error:
         raise invalid(
-            f"unable to find backend library for backend '{name}' of model '{entry.name}': {error}"
+            f"unable to find backend library for backend '{name}', try specifying runtime on the "
+            f"model configuration. Model '{entry.name}' has none: {error}"
         ) from None

@@ -101,7 +101,17 @@ def test_what_is_wrong_with_one_model_is_told_with_it(tmp_path: Path) -> None:
     errors = {entry.name: entry.error.message for entry in entries if entry.error}
     assert "appears in two or more repositories" in errors["twice"]
     assert "name is 'another', but the model's folder is 'other'" in errors["other"]
-    assert "no backend" in errors["nothing"]
+    assert "Could not determine backend for model 'nothing'" in errors["nothing"]
+
+
+def test_a_backend_in_the_models_name(tmp_path: Path) -> None:
+    """What has a backend's file is that backend's all the same."""
+    write(tmp_path / "repeat.identity", None)
+    write(tmp_path / "plain.identity", None)
+    (tmp_path / "plain.identity" / "1" / "model.py").touch()
+    entries = {entry.name: entry for entry in Repository([tmp_path]).scan()}
+    assert entries["repeat.identity"].config.backend == "identity"
+    assert entries["plain.identity"].config.backend == "python"
 
 
 def test_a_config_of_the_wrong_shape() -> None:

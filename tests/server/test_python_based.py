@@ -84,5 +84,6 @@ def test_an_unknown_backend_names_where_it_was_looked_for(serve: Serve, reposito
     folder = add_scale(repository, "twice", 2)
     serving = serve(f"--model-repository={repository}", "--backend-directory=/nowhere")
     serving.wait()
-    assert "unable to find backend library for backend 'scale' of model 'twice'" in serving.log
+    text = "unable to find backend library for backend 'scale', try specifying runtime on the "
+    assert f"{text}model configuration. Model 'twice' has none" in serving.log
     assert f"'{folder / 'model.py'}', '/nowhere/scale/model.py'" in serving.log

@@ -198,10 +198,15 @@ def _guess_backend(folder: Path, versions: list[int]) -> str:
             version_folder = folder / str(version)
             if (version_folder / file).exists() or any(version_folder.glob(f"*/{file}")):
                 return backend
+    stem, _, suffix = folder.name.rpartition(".")
+    if stem and suffix:
+        return suffix
     known = ", ".join(_BACKEND_BY_FILE)
     raise invalid(
-        f"model '{folder.name}': no backend. Name one in {folder / 'config.pbtxt'} (for instance "
-        f'backend: "python"), or put one of {known} into its version folder'
+        f"Invalid model name: Could not determine backend for model '{folder.name}' with no "
+        "backend in model configuration. Expected model name of the form 'model.<backend_name>'. "
+        f"Or name a backend in {folder / 'config.pbtxt'} (for instance "
+        f'backend: "python"), or put one of {known} into the version folder.'
     )
 
 
