@@ -80,6 +80,35 @@ AGAIN_CONFIG = """
     output { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] }
 """
 ITERATIVE = "sequence_batching { iterative_sequence: true }"
+# Keeps its sequences' sums in their states.
+STATE = """
+    class TritonPythonModel:
+        asked = 0
+
+        def is_ready(self):
+            TritonPythonModel.asked += 1
+            return True
+
+        def execute(self, requests):
+            responses = []
+            for request in requests:
+                inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+                total = inputs["IN"] + inputs["BEFORE"]
+                outputs = {"OUT": total, "AFTER": total, "ASKED": np.full_like(total, self.asked)}
+                tensors = [pb_utils.Tensor(*output) for output in outputs.items()]
+                responses.append(pb_utils.InferenceResponse(tensors))
+            return responses
+"""
+STATE_CONFIG = """
+    backend: "python"
+    input { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] }
+    output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] },
+             { name: "ASKED" data_type: TYPE_INT32 dims: [ 1 ] } ]
+    sequence_batching {
+        state { input_name: "BEFORE" output_name: "AFTER" data_type: TYPE_INT32 dims: [ 1 ] }
+    }
+    parameters { key: "PLACEMENT" value: { string_value: "%s" } }
+"""
 ONNX_CONFIG = """
     backend: "onnxruntime" max_batch_size: 4
     input { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] }
@@ -122,6 +151,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     add_model(repository, "direct", DIRECT_CONFIG, DIRECT)
     add_model(repository, "again", AGAIN_CONFIG + ITERATIVE, AGAIN)
     add_model(repository, "once", AGAIN_CONFIG, AGAIN)
+    for place in ("thread", "process"):
+        add_model(repository, f"state_{place}", STATE_CONFIG % place, STATE)
     add_onnx(repository, "onnx_direct", "")
     add_onnx(repository, "onnx_oldest", "oldest { max_candidate_sequences: 9 }")
     with Serving(f"--model-repository={repository}") as server:
@@ -229,6 +260,24 @@ def test_a_rescheduled_request(http: Any) -> None:
     assert (stats["execution_count"], stats["inference_count"]) == (3, 1)
     with pytest.raises(InferenceServerException, match="RELEASE_RESCHEDULE, while the model is"):
         http.infer("once", inputs(httpclient, 1, 1))
+
+
+@pytest.mark.parametrize("place", ["thread", "process"])
+def test_a_python_model_with_a_state(http: Any, place: str) -> None:
+    assert http.is_model_ready(f"state_{place}")  # asks the model
+    answers = [
+        http.infer(
+            f"state_{place}",
+            inputs(httpclient, value, 1),
+            sequence_id=5,
+            sequence_start=value == 1,
+            sequence_end=value == 3,
+        )
+        for value in (1, 2, 3)
+    ]
+    assert [answer.as_numpy("OUT").tolist() for answer in answers] == [[1], [3], [6]]
+    assert answers[0].as_numpy("ASKED").item() > 0
+    assert answers[0].as_numpy("AFTER") is None
 
 
 def test_a_dead_worker_loses_its_sequences(http: Any, serving: Serving) -> None:

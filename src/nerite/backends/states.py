@@ -5,7 +5,7 @@ The state stays with the loaded copy of the model, so it never travels to the se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, NamedTuple
@@ -35,6 +35,8 @@ class State(NamedTuple):
 class StatefulBackend:
     """A backend, and the states of the sequences that sit on its copy of the model."""
 
+    check_ready: Callable[[], bool]  # there where the backend has it
+
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._states: list[State] = []
@@ -44,6 +46,9 @@ class StatefulBackend:
     def load(self, spec: ModelSpec) -> Config:
         self._states = states_of(spec)
         config = self._backend.load(spec)
+        check = getattr(self._backend, "check_ready", None)
+        if check is not None:
+            self.check_ready = check
         self._outputs = tuple(output["name"] for output in config["output"])
         return config
 

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 from nerite.backends.base import Backend, Config, ModelSpec, open_backend
+from nerite.backends.states import with_states
 from nerite.core.call import RESCHEDULED, Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status
 from nerite.core.home import Home
@@ -72,7 +73,7 @@ class ThreadInstance:
         return config
 
     def _load(self, spec: ModelSpec) -> Config:
-        backend = open_backend(self._name)
+        backend = with_states(open_backend(self._name), spec.config)
         try:
             config = backend.load(spec)
         except InferenceError:
