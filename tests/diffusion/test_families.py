@@ -1,5 +1,6 @@
 """Every family on torch: diffusers' own pipelines are the oracle, alone and in a busy engine."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -268,6 +269,15 @@ def test_in_fixed_batches_the_bytes_do_not_depend_on_the_neighbours(model):
     assert (paint(strict, *others[:2], request, *others[2:])[2] == alone).all()
     assert (paint(strict, request, *others)[0] == alone).all()
     assert_close(alone, model("sd").expect(request))
+
+
+def test_weights_that_are_stored_in_half_precision_only(model, tmp_path):
+    one = model("sd")
+    folder = shutil.copytree(one.folder, tmp_path / "model")
+    for weights in list(folder.glob("*/*.safetensors")):
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    opened = open_pipeline(folder, threads=1, runtime="torch")
+    assert_close(paint(opened, REQUEST)[0], one.expect(REQUEST))
 
 
 def test_bfloat16_paints_nearly_the_same(model):

@@ -245,9 +245,8 @@ def _open(
             f"{diffusers.__version__} does not have"
         )
     runtime = TorchRuntime(folder, device=device, dtype=dtype, threads=threads)
-    options = {"dtype": runtime.dtype, "use_safetensors": True, "local_files_only": True}
     try:
-        pipe = cast(Any, kind).from_pretrained(folder, **options).to(runtime.device)
+        pipe = cast(Any, kind).from_pretrained(folder, **runtime.options(folder)).to(runtime.device)
     except Exception as error:  # many types, for files missing, cut off or of another model
         first = str(error).strip().split("\n")[0]
         raise ValueError(f"{folder} cannot be loaded: {first}") from error

@@ -63,6 +63,14 @@ class TorchRuntime:
             return TorchNetwork(module, _unet, _unet_inputs(module))
         return TorchNetwork(module, _transformer, _TRANSFORMER)
 
+    def options(self, folder: Path) -> dict[str, Any]:
+        """What ``from_pretrained`` is told of a folder that holds weights, or folders of such."""
+        options = {"dtype": self.dtype, "use_safetensors": True, "local_files_only": True}
+        names = [path.name for path in folder.rglob("*.safetensors")]
+        if names and all(".fp16" in name for name in names):
+            options["variant"] = "fp16"  # many models are stored in half precision only
+        return options
+
     def _load_vae(self, part: str) -> Network:
         if self._vae is None:
             self._vae = self._open("vae", upcast=True)
@@ -83,9 +91,8 @@ class TorchRuntime:
         kind = getattr({"diffusers": diffusers}.get(library, transformers), str(name), None)
         if kind is None:
             raise ValueError(f"{folder}: neither diffusers nor transformers knows a {name}")
-        options = {"dtype": self.dtype, "use_safetensors": True, "local_files_only": True}
         try:
-            module = kind.from_pretrained(folder, **options)
+            module = kind.from_pretrained(folder, **self.options(folder))
         except Exception as error:  # many types, for files missing, cut off or of another model
             first = str(error).strip().split("\n")[0]
             raise ValueError(f"{folder} cannot be loaded: {first}") from error
