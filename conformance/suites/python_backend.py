@@ -350,7 +350,12 @@ BACKEND_PYTHON = Suite(
                 python("execute_grpc_error", edits=(BATCH_8, add(LONG_DELAY.format(1200000)))),
                 python("decoupled_grpc_error"),
                 python("execute_return_error"),
-                retyped("wrong_model", "UINT32", of="wrong_model"),
+                retyped(
+                    "wrong_model",
+                    "UINT32",
+                    Edit(r"^name:.*", 'name: "wrong_model"'),
+                    of="wrong_model",
+                ),
             ),
         ),
         _bad("init_error", "name 'lorem_ipsum' is not defined"),
