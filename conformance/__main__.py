@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from conformance import matrix, network
+from conformance.matrix import Case
 from conformance.prepare import generate
 from conformance.run import run_suite
 from conformance.suite import Suite
@@ -34,16 +35,16 @@ def main() -> int:
 
 
 def _run(suite: Suite, roots: dict[str, Path], work: Path, only: str) -> None:
-    cases = []
+    """Writes down what was reached, also when it is interrupted."""
+    path = work / "results" / f"{suite.name}.json"
+    before = matrix.load(path) if only != "*" and path.exists() else []
+    cases: list[Case] = []
     for case in run_suite(suite, roots, work, only):
         cases.append(case)
         mark = case.reason.value if case.reason else case.outcome
         print(f"{suite.name} {case.group} {case.name}: {mark}", flush=True)
-    path = work / "results" / f"{suite.name}.json"
-    if only != "*" and path.exists():
         groups = {case.group for case in cases}
-        cases = [case for case in matrix.load(path) if case.group not in groups] + cases
-    matrix.save(path, cases)
+        matrix.save(path, [case for case in before if case.group not in groups] + cases)
 
 
 def _report(chosen: list[Suite], work: Path, options: argparse.Namespace) -> int:

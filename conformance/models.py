@@ -44,6 +44,7 @@ class Model:
     rename: tuple[str, str] = ("", "")  # in the folder's name and in the configuration
     without: str = ""  # a glob of matches to leave out
     config: str = ""
+    more: tuple[str, ...] = ()  # files whose text is appended to the configuration
     edits: tuple[Edit, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)  # path in the model -> source
     versions: tuple[str, ...] | None = None  # keep only these, made where missing
@@ -93,6 +94,9 @@ class Model:
                 text = text.replace(*self.rename)
             if target.name != old:
                 text = re.sub(r"^name:.*$", f'name: "{target.name}"', text, flags=re.MULTILINE)
+            for source in self.more:
+                root, _, path_text = source.partition("/")
+                text += "\n" + (roots[root] / path_text).read_text()
             config.write_text(text)
         for edit in self.edits:
             path = target / edit.file

@@ -158,8 +158,9 @@ def _others(root: Path) -> Iterator[Group]:
 
 def _one(kind: str, name: str) -> tuple[Model, ...]:
     if kind.startswith("model_metrics"):
-        code = "server/qa/python_models/async_execute_decouple/model.py"
-        return (Model(f"{FOLDER}/{kind}/{name}", files={"1/model.py": code}),)
+        code = "server/qa/python_models/async_execute_decouple"
+        partial = f"{FOLDER}/{kind}/{name}/partial.pbtxt"
+        return (Model(code, name=name, more=(partial,)),)
     return (Model(f"{FOLDER}/{kind}/{name}"),)
 
 

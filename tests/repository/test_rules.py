@@ -25,6 +25,7 @@ def of_output(text: str) -> str:
     return TENSORS.replace("[ -1, 4 ]", text, 1)
 
 
+METRIC = TENSORS + "model_metrics { metric_control "
 BATCHING = TENSORS + "max_batch_size: 4 dynamic_batching "
 POLICY = "default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 3 }"
 BATCH_INPUT = TENSORS + "max_batch_size: 4 batch_input "
@@ -59,6 +60,13 @@ def test_what_is_right(text: str) -> None:
         (of_input("[ 0 ]"), "model input 'a' dimension must be integer >= 1, or -1"),
         (of_output("[ -2 ]"), "model output 'b' dimension must be integer >= 1, or -1"),
         (TENSORS + TENSORS, "two inputs named 'a'"),
+        (METRIC + "{} }", "metric control must specify 'metric_identifier'"),
+        (METRIC + "{ metric_identifier {} } }", "must specify non-empty 'family'"),
+        (METRIC + "{ metric_identifier { family: 'f' } } }", "must specify 'histogram_options'"),
+        (
+            METRIC + "{ metric_identifier { family: 'f' } histogram_options {} } }",
+            "histogram options must specify non-empty 'buckets'",
+        ),
         ("max_batch_size: -1", "'max_batch_size' must be non-negative value for m"),
         (of_input("[ 2 ] format: FORMAT_NCHW"), "model input NHWC/NCHW require 3 dims"),
         (of_input("[ 2 ] is_shape_tensor: true"), "only supported for TensorRT platform"),

@@ -53,6 +53,18 @@ def _dynamic_batching(config: ModelConfig) -> Iterator[str]:
             )
 
 
+def _metrics(config: ModelConfig) -> Iterator[str]:
+    for control in config.model_metrics.metric_control:
+        if not control.HasField("metric_identifier"):
+            yield "metric control must specify 'metric_identifier'"
+        if not control.metric_identifier.family:
+            yield "metric identifier must specify non-empty 'family'"
+        if not control.HasField("histogram_options"):
+            yield "metric control must specify 'histogram_options'"
+        if not control.histogram_options.buckets:
+            yield "histogram options must specify non-empty 'buckets'"
+
+
 def _response_cache(config: ModelConfig) -> Iterator[str]:
     if not config.response_cache.enable:
         return
@@ -174,6 +186,7 @@ def _instance_groups(config: ModelConfig) -> Iterator[str]:
 
 _RULES: tuple[Callable[[ModelConfig], Iterator[str]], ...] = (
     _dynamic_batching,
+    _metrics,
     sequence_batching,
     _response_cache,
     _tensors,
