@@ -95,6 +95,8 @@ class Model:
         Raises InferenceError when one does not load.
         """
         started = time.monotonic()
+        if not placing.complete:
+            rules.check(entry.config)  # all that it will be: what is wrong is not the model's file
         pool = pool_of(entry, version, home, placing)
         try:
             completed = await pool.start()

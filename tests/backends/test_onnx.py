@@ -14,11 +14,14 @@ import pytest
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
+from nerite import SyncServer  # noqa: E402
 from nerite.backends.base import ModelSpec  # noqa: E402
 from nerite.backends.onnx.backend import OnnxBackend  # noqa: E402
 from nerite.core.call import Answer, Call  # noqa: E402
 from nerite.core.errors import InferenceError, Status  # noqa: E402
 from nerite.core.request import Request, Response  # noqa: E402
+from nerite.placing import Placing  # noqa: E402
+from nerite.server import Policy  # noqa: E402
 
 Tensors = dict[str, tuple[int, list[Any]]]
 
@@ -314,6 +317,16 @@ def test_nothing_is_completed_where_that_is_off(tmp_path: Path) -> None:
     given = replace(simple(tmp_path, "Identity", TensorProto.FLOAT, ["n", 2]), complete=False)
     with pytest.raises(InferenceError, match="configuration expects 0 inputs, model provides 1"):
         OnnxBackend().load(given)
+
+
+def test_a_full_config_is_checked_before_its_file(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    text = 'backend: "onnxruntime" max_batch_size: -1'
+    (tmp_path / "m" / "config.pbtxt").write_text(text)
+    policy = Policy(placing=Placing(complete=False))
+    with SyncServer(tmp_path, policy=policy) as server:
+        (state,) = server.index()
+    assert "max_batch_size" in state.reason
 
 
 def test_threads_of_a_pool_for_all(tmp_path: Path) -> None:
