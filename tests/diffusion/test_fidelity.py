@@ -233,3 +233,19 @@ def test_an_export_traced_at_one_size_names_the_sizes_it_paints(tiny, reference,
         paint_alone(pipeline, replace(REQUEST, width=80)).images,
         reference(replace(REQUEST, width=80)),
     )
+
+
+def test_an_aborted_request_costs_no_further_forward(tiny):
+    opened = open_pipeline(tiny[0], threads=1)
+    rows, forward = [], opened._forward
+    opened._forward = lambda latents, *rest: rows.append(len(latents)) or forward(latents, *rest)
+    engine, events = Engine(opened), []
+    engine.add(REQUEST, events.append)
+    ticket = engine.add(replace(REQUEST, num_images=3), events.append)
+    engine.step()
+    engine.step()
+    engine.abort(ticket)
+    while engine.step():
+        pass
+    assert rows == [8, 8, *[2] * 7]  # PNDM visits its second timestep twice
+    assert len(events) == 2
