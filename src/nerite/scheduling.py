@@ -16,9 +16,10 @@ from nerite.schedulers.batch import ALONE, Batching, BatchScheduler
 from nerite.schedulers.controls import Control, Controls, Correlation
 from nerite.schedulers.direct import Direct
 from nerite.schedulers.ensemble import EnsembleScheduler, Graph
+from nerite.schedulers.oldest import Oldest
 from nerite.schedulers.plan import Step
 from nerite.schedulers.queue import Levels, QueuePolicy
-from nerite.schedulers.sequence import Oldest, SequenceScheduler, Sequencing
+from nerite.schedulers.sequence import SequenceScheduler, Sequencing
 
 
 class Part(Protocol):

@@ -8,7 +8,8 @@ from nerite.core.request import Request
 from nerite.repository import rules
 from nerite.repository.config import ModelConfig
 from nerite.schedulers.direct import Direct
-from nerite.schedulers.sequence import Oldest, Sequencing
+from nerite.schedulers.oldest import Oldest
+from nerite.schedulers.sequence import Sequencing
 from nerite.scheduling import sequencing_of
 
 MODEL = """

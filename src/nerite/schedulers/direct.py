@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from nerite.core.request import Request
 from nerite.core.tensor import Tensor
 from nerite.schedulers.batch import ALONE, Batching
 from nerite.schedulers.controls import Controls
-from nerite.schedulers.slots import Bench, Reason, Seats, Slot
+from nerite.schedulers.slots import Bench, Reason, Seats, Slot, Watch
 
 
 class Direct(NamedTuple):
@@ -40,12 +41,14 @@ class DirectBatch:
         controls: Controls,
         on_execute: Callable[[list[Call]], None],
         direct: Direct,
+        watch: Watch | None,
     ) -> None:
         self._bench = bench
         self._seats = seats
         self._controls = controls
         self._on_execute = on_execute
         self._direct = direct
+        self._watch = watch
         self._timer: asyncio.TimerHandle | None = None
 
     def wake(self, slot: Slot) -> None:
@@ -64,23 +67,28 @@ class DirectBatch:
 
     def dispatch(self) -> None:
         """Execute what waits, if the instance is free and enough of it is there."""
-        heads = [self._seats.head(slot) for slot in self._bench.slots]
-        while heads and heads[-1] is None:
-            heads.pop()
-        if not heads or self._waits([call for call in heads if call is not None]):
+        slots = self._bench.slots
+        self._settle()
+        waiting = [slot for slot in slots if slot.waits]
+        if not waiting or self._defers([slot.head for slot in waiting]):
             return
         instance = self._bench.pool.take(1)
         if instance is None:
             return
-        calls = self._batch(heads)
+        calls = self._batch(slots[: waiting[-1].row + 1], waiting[0].head.request)
         now = time.monotonic_ns()
         for call in calls:
             call.taken_ns = now
         # Rows that are filled up count as items of the batch; whoever counts listens to real ones.
         self._on_execute(sorted(calls, key=lambda call: call.request.slot < 0))
         instance.execute(calls, self.dispatch)
+        self._settle()
 
-    def _waits(self, calls: list[Call]) -> bool:
+    def _settle(self) -> None:
+        for slot in self._bench.slots:
+            self._seats.settle(slot)
+
+    def _defers(self, calls: list[Call]) -> bool:
         """Whether to wait for more; then `dispatch` will be called when it has been long enough."""
         if self._timer is not None:
             self._timer.cancel()
@@ -95,23 +103,23 @@ class DirectBatch:
         self._timer = asyncio.get_running_loop().call_later(left / 1e9, self.dispatch)
         return True
 
-    def _batch(self, heads: list[Call | None]) -> list[Call]:
-        """A call for every row up to the last that has one; those unlike the first stay."""
-        first = next(call.request for call in heads if call is not None)
+    def _batch(self, slots: list[Slot], first: Request) -> list[Call]:
+        """A call for each row; those that are unlike the first stay in their slots."""
         alike = self._direct.alike.likeness
         like = alike(first)
         filling = _zeros(first)
         calls = []
-        for slot, call in zip(self._bench.slots, heads, strict=False):
-            if call is None or alike(call.request) != like:
+        for slot in slots:
+            if slot.waits and alike(slot.head.request) == like:
+                sequence, call = slot.take()
+                if self._watch is not None and not call.taken_ns:  # else it is watched already
+                    call.redirect(partial(self._watch, sequence))
+                inputs = {**call.request.inputs, **self._controls.of(call.request)}
+                call.request = call.request._replace(inputs=inputs, slot=slot.row)
+            else:
                 inputs = {**filling, **self._controls.idle()}
                 request = Request(first.model, inputs, outputs=first.outputs, slot=-1)
-                calls.append(Call(request, _nowhere))
-                continue
-            self._seats.take(slot)
-            self._seats.head(slot)  # which gives the row away if that was the last
-            inputs = {**call.request.inputs, **self._controls.of(call.request)}
-            call.request = call.request._replace(inputs=inputs, slot=slot.row)
+                call = Call(request, _nowhere)
             calls.append(call)
         return calls
 

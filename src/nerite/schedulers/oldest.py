@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError
@@ -13,7 +14,15 @@ from nerite.schedulers.base import Executor, Pool
 from nerite.schedulers.batch import Batching, BatchScheduler
 from nerite.schedulers.controls import Controls
 from nerite.schedulers.order import Order
-from nerite.schedulers.slots import Bench, Reason, Seats, Slot
+from nerite.schedulers.slots import Bench, Reason, Seats, Slot, Watch
+
+
+class Oldest(NamedTuple):
+    """batching: of the requests that go together. preserve_ordering: answers come in the order
+    in which the requests went to the instance."""
+
+    batching: Batching
+    preserve_ordering: bool = False
 
 
 class OldestBatch:
@@ -25,31 +34,35 @@ class OldestBatch:
         seats: Seats,
         controls: Controls,
         on_execute: Callable[[list[Call]], None],
-        batching: Batching,
-        *,
-        preserve_ordering: bool = False,
+        oldest: Oldest,
+        watch: Watch,
     ) -> None:
         self._bench = bench
         self._seats = seats
         self._controls = controls
-        self._order = Order() if preserve_ordering else None
+        self._order = Order() if oldest.preserve_ordering else None
+        self._watch = watch
         self._away: dict[Call, Slot] = {}  # those of which the next has to wait
         self._busy: set[Slot] = set()
-        self._batcher = BatchScheduler(_Watched(bench.pool, self.landed), on_execute, batching)
+        self._batcher = BatchScheduler(
+            _Watched(bench.pool, self.landed), on_execute, oldest.batching
+        )
 
     def wake(self, slot: Slot) -> None:
         """Look again: something has changed in a slot."""
-        if slot in self._busy:
-            if slot.sequence is not None:
-                self._seats.drop_cancelled(slot.sequence)
+        if slot not in self._busy:
+            self._seats.settle(slot)
+        elif slot.sequence is not None:
+            self._seats.drop_cancelled(slot.sequence)
+        if slot in self._busy or not slot.waits:
             return
-        if self._seats.head(slot) is None:
-            return
-        call = self._seats.take(slot)
+        sequence, call = slot.take()
         self._busy.add(slot)
         self._away[call] = slot
-        if self._order is not None and not call.taken_ns:  # else it has its place already
-            call.redirect(self._order.place)
+        if not call.taken_ns:  # a rescheduled one has its place, and is watched
+            if self._order is not None:
+                call.redirect(self._order.place)
+            call.redirect(partial(self._watch, sequence))
         inputs = {**call.request.inputs, **self._controls.of(call.request)}
         call.request = call.request._replace(inputs=inputs, slot=slot.row)
         self._batcher.submit(call)

@@ -15,11 +15,12 @@ from typing import NamedTuple, Protocol
 
 from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.request import Request
 from nerite.schedulers.base import Pool
-from nerite.schedulers.batch import HOLD, Batching
+from nerite.schedulers.batch import HOLD
 from nerite.schedulers.controls import Controls
 from nerite.schedulers.direct import Direct, DirectBatch
-from nerite.schedulers.oldest import OldestBatch
+from nerite.schedulers.oldest import Oldest, OldestBatch
 from nerite.schedulers.queue import cancelled
 from nerite.schedulers.slots import Bench, Reason, Seats, Sequence, Slot
 
@@ -27,14 +28,6 @@ log = logging.getLogger(__name__)
 
 # Triton's test hook: with HOLD, direct batches also wait for so many requests in the backlog.
 _HOLD_BACKLOG = "TRITONSERVER_BACKLOG_DELAY_SCHEDULER"
-
-
-class Oldest(NamedTuple):
-    """batching: of the requests that go together. preserve_ordering: answers come in the order
-    in which the requests went to the instance."""
-
-    batching: Batching
-    preserve_ordering: bool = False
 
 
 class Sequencing(NamedTuple):
@@ -76,11 +69,7 @@ class SequenceScheduler:
         self._sequencing = sequencing
         self._controls = sequencing.controls
         self._seats = Seats([Bench(one, sequencing.slots) for one in pool.each()])
-        self._batches = {
-            bench: _batch(bench, self._seats, on_execute, sequencing)
-            for bench in self._seats.benches
-        }
-        self._watches = sequencing.iterative or isinstance(sequencing.strategy, Oldest)
+        self._batches = {bench: self._batch(bench, on_execute) for bench in self._seats.benches}
         self._numbers = 0
         self._closed = False
         self._idle: asyncio.TimerHandle | None = None
@@ -88,16 +77,22 @@ class SequenceScheduler:
         self._held = int(os.environ.get(HOLD, "0")) if direct else 0
         self._held_backlog = int(os.environ.get(_HOLD_BACKLOG, "0"))
 
+    def _batch(self, bench: Bench, on_execute: Callable[[list[Call]], None]) -> _Batch:
+        strategy = self._sequencing.strategy
+        common = (bench, self._seats, self._controls, on_execute)
+        if isinstance(strategy, Direct):
+            watch = self._watch if self._sequencing.iterative else None
+            return DirectBatch(*common, strategy, watch)
+        return OldestBatch(*common, strategy, self._watch)
+
     def submit(self, call: Call) -> None:
         try:
             sequence = self._admit(call)
         except InferenceError as error:
             call.fail(error)
             return
-        if self._watches and not call.taken_ns:  # a rescheduled one is watched already
-            call.redirect(partial(self._watch, sequence))
         if self._sequencing.iterative and not call.request.sequence_end:
-            call.again = self._again
+            call.again = partial(self._again, sequence)
         self._enqueue(sequence, call)
 
     def _admit(self, call: Call) -> Sequence:
@@ -122,11 +117,7 @@ class SequenceScheduler:
         sequence = self._seats.open.get(request.sequence_id)
         if sequence is None:
             if not request.sequence_start:
-                raise invalid(
-                    f"inference request for sequence {request.sequence_id} to model "
-                    f"'{request.model}' must specify the START flag on the first request of the "
-                    "sequence"
-                )
+                raise _unstarted(request)
             return self._seats.begin(request.sequence_id)
         if request.sequence_start:
             text = "sequence %s for model '%s' starts anew before it has ended"
@@ -187,6 +178,8 @@ class SequenceScheduler:
             self.dispatch()
 
     def _watch(self, sequence: Sequence, deliver: Deliver) -> Deliver:
+        """For a batch to redirect a call through that leaves its slot for the first time."""
+
         def pass_on(call: Call, answer: Answer) -> None:
             if isinstance(answer, InferenceError) or answer.final:
                 self._ended(sequence, call)
@@ -195,18 +188,19 @@ class SequenceScheduler:
         return pass_on
 
     def _ended(self, sequence: Sequence, call: Call) -> None:
+        assert sequence.slot is not None
+        self._batches[sequence.slot.bench].landed(call)
         if self._sequencing.iterative:
             self._seats.end(sequence)
-        if sequence.slot is not None:
-            batch = self._batches[sequence.slot.bench]
-            batch.landed(call)
-            if self._sequencing.iterative:
-                self._wake(sequence.slot)
+            self._wake(sequence.slot)
 
-    def _again(self, call: Call) -> None:
+    def _again(self, sequence: Sequence, call: Call) -> None:
         """A model has rescheduled a request: it is the next of its sequence."""
         call.request = call.request._replace(sequence_start=False, sequence_end=False)
-        self.submit(call)
+        if sequence.open:
+            self._enqueue(sequence, call)
+        else:
+            call.fail(_unstarted(call.request))
 
     def _cancelled(self, sequence: Sequence) -> None:
         """A call was cancelled; while it waits that is the end of its sequence."""
@@ -256,7 +250,7 @@ class SequenceScheduler:
         for slot in bench.slots:
             if slot.sequence is not None:
                 self._seats.drop(slot.sequence, reason)
-                self._seats.head(slot)
+                self._seats.settle(slot)
         self._batches[bench].lose(reason)
 
     def pending(self) -> int:
@@ -267,14 +261,11 @@ class SequenceScheduler:
         self._closed = True
 
 
-def _batch(
-    bench: Bench, seats: Seats, on_execute: Callable[[list[Call]], None], sequencing: Sequencing
-) -> _Batch:
-    strategy, controls = sequencing.strategy, sequencing.controls
-    if isinstance(strategy, Direct):
-        return DirectBatch(bench, seats, controls, on_execute, strategy)
-    batching, ordered = strategy
-    return OldestBatch(bench, seats, controls, on_execute, batching, preserve_ordering=ordered)
+def _unstarted(request: Request) -> InferenceError:
+    return invalid(
+        f"inference request for sequence {request.sequence_id} to model '{request.model}' must "
+        "specify the START flag on the first request of the sequence"
+    )
 
 
 def _expired(call: Call) -> InferenceError:

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 
-from nerite.core.call import Call
+from nerite.core.call import Call, Deliver
 from nerite.core.errors import InferenceError
 from nerite.schedulers.base import Pool
 from nerite.schedulers.queue import cancelled
@@ -39,6 +39,10 @@ class Sequence:
         self.timer: asyncio.TimerHandle | None = None
 
 
+# What the answers of a sequence's call are to pass through, made of where they went so far.
+Watch = Callable[[Sequence, Deliver], Deliver]
+
+
 class Slot:
     """A place for one sequence. row: which of its instance's; bench: those of its instance."""
 
@@ -48,6 +52,22 @@ class Slot:
         self.bench = bench
         self.row = row
         self.sequence: Sequence | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether its sequence has a call for it."""
+        return self.sequence is not None and bool(self.sequence.calls)
+
+    @property
+    def head(self) -> Call:
+        """The call that is next, of a slot that `waits`."""
+        assert self.sequence is not None
+        return self.sequence.calls[0]
+
+    def take(self) -> tuple[Sequence, Call]:
+        """Take the `head`, and tell whose it is."""
+        assert self.sequence is not None
+        return self.sequence, self.sequence.calls.popleft()
 
 
 class Bench:
@@ -107,23 +127,18 @@ class Seats:
         for call in calls:
             call.fail(reason(call))
 
-    def head(self, slot: Slot) -> Call | None:
-        """The call that is next in a slot. A sequence that is over makes room for another."""
+    def settle(self, slot: Slot) -> None:
+        """A sequence that is over makes room for another.
+
+        Who is told of a cancelled call may ask at once, so anything may have changed after this.
+        """
         while slot.sequence is not None:
             sequence = slot.sequence
             self.drop_cancelled(sequence)
-            if sequence.calls:
-                return sequence.calls[0]
-            if sequence.open:
-                return None
+            if sequence.calls or sequence.open:
+                return
             if slot.sequence is sequence:
                 self._leave(slot)
-        return None
-
-    def take(self, slot: Slot) -> Call:
-        """Take the call that `head` told."""
-        assert slot.sequence is not None
-        return slot.sequence.calls.popleft()
 
     def drop_cancelled(self, sequence: Sequence) -> None:
         """A sequence is over when the call that is next was cancelled."""
