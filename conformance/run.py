@@ -31,8 +31,6 @@ from conformance.suite import (
     Suite,
 )
 
-LOG = "server.log"
-
 
 @dataclass(frozen=True)
 class Place:
@@ -42,10 +40,11 @@ class Place:
     folder: Path
     env: dict[str, str]
     http: str = "localhost:8000"
+    log_name: str = "server.log"
 
     @property
     def log(self) -> Path:
-        return self.folder / LOG
+        return self.folder / self.log_name
 
 
 def run_suite(
@@ -57,7 +56,7 @@ def run_suite(
         if not fnmatch(group.name, only):
             continue
         folder = _copy(suite, group, roots, work / "runs" / suite.name / group.name)
-        place = Place(roots, folder, dict(group.env), http)
+        place = Place(roots, folder, dict(group.env), http, group.log)
         for repository in group.repositories:
             (folder / repository).mkdir(exist_ok=True, parents=True)
             fill_versions(folder / repository)
@@ -229,12 +228,12 @@ def _refused(refused: Refused, place: Place, up: bool) -> tuple[str, str]:
 
 
 def _logged(logged: Logged, place: Place) -> tuple[str, str]:
-    path = place.folder / logged.file
+    path = place.folder / logged.file if logged.file else place.log
     text = path.read_text(errors="replace") if path.exists() else ""
     count = len(re.findall(logged.pattern, text, re.MULTILINE))
     if count == logged.count or (logged.count is None and count > 0):
         return "passed", ""
-    return "failed", f"{count} times {logged.pattern!r} in {logged.file}"
+    return "failed", f"{count} times {logged.pattern!r} in {path.name}"
 
 
 def _last_words(place: Place) -> str:

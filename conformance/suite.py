@@ -54,7 +54,7 @@ class Logged:
     name: str
     pattern: str
     count: int | None = None  # none: at least once
-    file: str = "server.log"
+    file: str = ""  # or another file of the group's folder
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,11 @@ class Group:
     flags: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     repositories: tuple[str, ...] = ("models",)
-    # For the server to be so; or "stable": live, and no model is loading. "alone": there is none,
-    # the tests start their own.
+    # The server is to be ready; or "live"; "started": it answers; "stable": live, and no model is
+    # loading. "alone": there is no server, the tests start their own.
     wait: str = "ready"
     also: tuple[tuple[str, ...], ...] = ()  # flags of further servers, started before this one
+    log: str = "server.log"  # of the server, in the group's folder
     cwd: str = ""  # a folder inside the suite's
 
 

@@ -28,7 +28,7 @@ def _metrics(name: str, cases: str, *flags: str, **env: str) -> Group:
     return Group(
         name,
         (Cases(CONFIG, chosen),),
-        flags=tuple(f"--metrics-config={flag}" if "_" in flag else flag for flag in flags),
+        flags=flags,
         env=env,
         repositories=("unit_test_models",),
     )

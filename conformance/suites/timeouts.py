@@ -99,6 +99,7 @@ REQUEST_CANCELLATION = Suite(
                 (SLOW,),
                 ("--log-verbose=2",),
                 {f"TRITONSERVER_DELAY_GRPC_{key}": str(value) for key, value in hooks.items()},
+                log=f"grpc_cancellation_test.{name}.server.log",
             )
             for name, hooks in HOOKED.items()
         ),

@@ -132,7 +132,10 @@ class Launch:
         try:
             loading.result()
         except InferenceError as error:
-            raise StartError(error.message) from None
+            if self._options.exit_on_error:
+                raise StartError(error.message) from None
+            log.error("failed to initialize: %s", error.message)
+            return
         states = server.states()
         log.info("", extra={"table": _table(states)})
         options = telemetry.table(("Option", "Value"), _shown(server, self._options))

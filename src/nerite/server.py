@@ -93,6 +93,7 @@ class Server:
         self._lifecycle = Lifecycle(self._load_model)
         self._models = self._lifecycle.models
         self._started = False
+        self._failed = False  # to start; it answers, and is never live
         self._exiting = False
         self._polling: asyncio.Task[None] | None = None
 
@@ -106,6 +107,14 @@ class Server:
     async def start(self) -> None:
         """Load what start-up loads. What fails is told by `states`; only a missing repository
         or cache, or an unknown start-up model raises InferenceError."""
+        try:
+            await self._start()
+        except InferenceError:
+            self._failed = True
+            raise
+        self._started = True
+
+    async def _start(self) -> None:
         if self._cache is not None:
             await self._cache.start()
         entries = await asyncio.to_thread(self.repository.scan)
@@ -117,13 +126,13 @@ class Server:
         await self._lifecycle.load(with_needs(entries, known))
         if self.policy.mode is ControlMode.POLL and self.policy.poll_seconds > 0:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
-        self._started = True
 
     def _startup(self, known: Mapping[str, ModelEntry]) -> list[ModelEntry]:
         missing = [name for name in self.policy.startup if name not in known]
         if missing:
             names = ", ".join(known) or "none"
-            text = f"failed to load '{missing[0]}': no such model; the repository has {names}"
+            text = f"failed to load '{missing[0]}': model not found in any model repository; "
+            text += f"there is {names}"
             raise InferenceError(Status.NOT_FOUND, text)
         return [known[name] for name in self.policy.startup]
 
@@ -219,7 +228,7 @@ class Server:
 
     @property
     def live(self) -> bool:
-        return not self._exiting
+        return not self._exiting and not self._failed
 
     @property
     def exiting(self) -> bool:

@@ -91,7 +91,9 @@ async def test_explicit_starts_with_what_is_named(start: Start, tmp_path: Path) 
         assert [one.name for one in await server.index(ready=True)] == ["b"]
     async with start(mode=ControlMode.EXPLICIT, startup=("*",)) as server:
         assert [state[0] for state in states(server)] == ["a", "b"]
-    with pytest.raises(InferenceError, match="no such model; the repository has a, b"):
+    with pytest.raises(
+        InferenceError, match="model not found in any model repository; there is a, b"
+    ):
         async with start(mode=ControlMode.EXPLICIT, startup=("c",)):
             pass
 

@@ -94,6 +94,17 @@ def test_a_model_that_does_not_load(serve: Serve, tmp_path: Path) -> None:
     assert serving.stop() == 0
 
 
+def test_a_server_without_its_repository_may_stay(serve: Serve) -> None:
+    """It answers, so that one can ask why, and is never live."""
+    serving = serve("--model-repository=/nowhere/at/all", "--exit-on-error=false")
+    with grpcclient.InferenceServerClient(serving.grpc) as client:
+        assert not client.is_server_live()
+        assert not client.is_server_ready()
+        assert client.get_server_metadata().name == "triton"
+    assert "model repository '/nowhere/at/all' does not exist" in serving.log
+    assert serving.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [

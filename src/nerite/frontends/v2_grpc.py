@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -154,6 +155,9 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             return self._messages.encode(request, response, target)
         except InferenceError as error:
             await _abort(context, error)
+            raise
+        except asyncio.CancelledError:
+            log.debug("Cancellation notification received for ModelInfer")
             raise
 
     def _traced(self, asked: Request, context: Context) -> Request:

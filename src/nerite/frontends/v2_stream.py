@@ -8,6 +8,7 @@ status by the metadata `triton_grpc_error: true`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
@@ -26,6 +27,8 @@ from nerite.server import Server
 from nerite.tracing.tracer import Carrier
 
 _EMPTY_FINAL = "triton_enable_empty_final_response"
+
+log = logging.getLogger(__name__)
 
 
 class _Turn:
@@ -79,6 +82,8 @@ class InferStream:
                 await self._news.wait()
         finally:
             reading.cancel()
+            if not self._all_read or self._open:
+                log.debug("Cancellation notification received for ModelStreamInfer")
             for turn in list(self._open):
                 if turn.call is not None:
                     turn.call.cancel()
