@@ -24,7 +24,8 @@ import orjson
 from nerite.frontends.http1_chunks import Chunks
 from nerite.frontends.http1_exchange import JSON, Body, Exchange, Handler, write_parts
 from nerite.frontends.http1_head import BadRequest, Head, Limits, Reply
-from nerite.frontends.http1_stage import Stage, room_for
+from nerite.frontends.http1_stage import Stage
+from nerite.frontends.rooms import Rooms
 
 __all__ = ["Body", "Exchange", "Gate", "Handler", "Head", "Limits", "Listener", "Reply"]
 
@@ -155,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         if head.chunked:
             self._chunks = Chunks(self._listener.limits)
             return True
-        self._body = room_for(head.length)
+        self._body = self._listener.room(head.length)
         self._body_filled = here = len(stage)
         self._body[:here] = stage.view[stage.at : stage.filled]
         stage.clear()
@@ -308,6 +309,7 @@ class Listener:
         self._gate = gate
         self._refused: set[Connection] = set()
         self._heads: dict[bytes, Head] = {}
+        self._rooms = Rooms()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
@@ -341,6 +343,14 @@ class Listener:
                     self._heads.clear()
                 self._heads[data] = head
         return head
+
+    def room(self, length: int) -> memoryview:
+        """Memory for a body. Raises BadRequest where there is none."""
+        try:
+            return self._rooms.take(length)
+        except MemoryError:
+            text = f"there is no memory for the request's body of {length} bytes"
+            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text) from None
 
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more."""

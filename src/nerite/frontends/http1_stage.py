@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import numpy as np
-
 from nerite.frontends.http1_head import BadRequest
 
 _SIZE = 1 << 14
@@ -80,12 +78,3 @@ class Stage:
         data = self._data
         while len(self) > 1 and data[self.at] == _CR and data[self.at + 1] == _LF:
             self.take(2)
-
-
-def room_for(length: int) -> memoryview:
-    """Memory for a body: not touched before its bytes come, whatever length a client claims."""
-    try:
-        return np.empty(length, np.uint8).data
-    except MemoryError:
-        text = f"there is no memory for the request's body of {length} bytes"
-        raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text) from None

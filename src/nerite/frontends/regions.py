@@ -17,6 +17,7 @@ from pathlib import Path
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.cuda import HANDLE_BYTES, CudaError, Driver
 from nerite.frontends.http1 import Body
+from nerite.frontends.rooms import Rooms
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +32,16 @@ _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open names
 class SystemRegion:
     """Bytes [offset, offset + size) of one shared memory object."""
 
-    def __init__(self, name: str, key: str, offset: int, size: int, fd: int) -> None:
+    def __init__(self, name: str, key: str, offset: int, size: int, fd: int, rooms: Rooms) -> None:
+        self._rooms = rooms
         self.name = name
         self.key = key
         self.offset = offset
         self.size = size
         self._fd = fd
 
-    def read(self, offset: int, size: int) -> bytearray:
-        data = bytearray(size)
+    def read(self, offset: int, size: int) -> Body:
+        data = self._rooms.take(size)
         if os.preadv(self._fd, [data], self.offset + offset) != size:
             raise invalid(f"shared memory region '{self.name}' has become shorter than registered")
         return data
@@ -108,6 +110,7 @@ class Regions:
         self._open_driver = open_driver
         self._driver: Driver | None = None
         self._regions: dict[str, Region] = {}
+        self._rooms = Rooms()
         self._lock = threading.Lock()
 
     def register(self, name: str, key: str, offset: int, size: int) -> None:
@@ -123,7 +126,7 @@ class Regions:
             if offset + size > os.fstat(fd).st_size:
                 os.close(fd)
                 raise _wrong_arguments(name)
-            self._regions[name] = SystemRegion(name, key, offset, size, fd)
+            self._regions[name] = SystemRegion(name, key, offset, size, fd, self._rooms)
 
     def register_cuda(self, name: str, handle: bytes, device: int, size: int) -> None:
         """Open the memory on a GPU that an IPC handle names for requests to use as `name`.
