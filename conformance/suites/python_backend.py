@@ -406,15 +406,16 @@ BACKEND_PYTHON = Suite(
         ),
         _logging("default", {}, 4, 0),
         _logging("verbose", {"log_verbose_level": '{"log_verbose_level":1}'}, 4, 3),
-        in_model(
+        one(
             "request_rescheduling-bls",
+            (Cases(LEAK, env={"MODEL_NAME": "bls_request_rescheduling"}),),
             (
                 python("bls_request_rescheduling"),
                 python("request_rescheduling_addsub"),
                 python("iterative_sequence"),
                 python("wrong_return_type"),
             ),
-            "bls_request_rescheduling",
+            ("--model-control-mode=explicit", "--load-model=*", *VERBOSE),
         ),
         backend(
             "request_rescheduling-grpc",
