@@ -110,8 +110,10 @@ class Inbox:
                 if self._reading:  # else it works by now, and does not know that we sleep
                     self._wake.wait()
                 self._asleep = False
+                self._wake.clear()
                 seen = -1
-            elif not self._wake.wait(_LOOK):
+            # Not to sleep at once when it waits again: it would have to wake us for every call.
+            if not self._standby and not self._wake.wait(_LOOK):
                 with self._lock:
                     self._standby = self._turn == seen and not self._reading
                     seen = self._turn
