@@ -101,7 +101,7 @@ def test_responses_of_a_decoupled_model_are_counted_by_their_index(start: Start)
     assert [responses[index]["empty_response"]["count"] for index in "0123"] == [0, 0, 1, 1]
     for index in "01":
         success, infer = responses[index]["success"], responses[index]["compute_infer"]
-        assert 0.1e9 <= infer["ns"] <= success["ns"] < 0.3e9
+        assert 0.09e9 <= infer["ns"] <= success["ns"]
         assert success["ns"] == infer["ns"] + responses[index]["compute_output"]["ns"]
     assert stats["inference_stats"]["success"]["count"] == 2
 
