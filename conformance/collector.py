@@ -45,4 +45,5 @@ class Collector(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    OUT.write_text("")  # each test starts its own, and wants what it sees alone
     HTTPServer(("localhost", 10000), Collector).serve_forever()

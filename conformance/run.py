@@ -161,7 +161,7 @@ def run_tests(group: str, tests: Cases, place: Place, pid: int | None) -> Iterat
         record.ONLY: json.dumps(tests.only),
     }
     log = place.folder / f"tests-{Path(tests.file).stem}.log"
-    process.run(command, place.folder, env, log, tests.seconds)
+    status = process.run(command, place.folder, env, log, tests.seconds)
     lines = out.read_text().splitlines() if out.exists() else []
     events = [json.loads(line) for line in lines]
     found = [event["case"] for event in events if event["event"] == "found"]
@@ -170,7 +170,8 @@ def run_tests(group: str, tests: Cases, place: Place, pid: int | None) -> Iterat
         if name in ended:
             yield _case(group, name, ended[name]["outcome"], ended[name]["told"], tests.skips)
         else:
-            told = f"did not end within {tests.seconds} s" if found else f"not found, see {log}"
+            over = f"within {tests.seconds} s" if status is None else f"before status {status}"
+            told = f"did not end {over}" if found else f"not found, see {log}"
             told = _last_words(place) if pid is None else told
             yield _case(group, name, "failed", told, tests.skips)
 

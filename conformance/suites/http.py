@@ -125,7 +125,7 @@ HTTP = Suite(
         Group("aio", (Cases("python_http_aio_test.py"),), HTTP_MODELS, (SHM,)),
         Group(
             "http_test",
-            (Cases("http_test.py"),),
+            (Cases("http_test.py", seconds=900),),
             ZERO,
             (EXPLICIT, "--load-model=*", "--allow-model-overrides"),
         ),

@@ -219,7 +219,6 @@ TRACED = (
     ENSEMBLE,
     BLS,
     SLOW_DYNAMIC,
-    Model("./models/input_all_required", into="traced"),
     Model(
         "server/src/test/models/repeat_int32",
         edits=(Edit("decoupled: True", "decoupled: False"),),
@@ -415,7 +414,6 @@ TRACE = Suite(
             ),
             (*TRACED, COLLECTOR),
             (
-                "--model-repository={here}/traced",
                 "--trace-config=level=TIMESTAMPS",
                 "--trace-config=rate=1",
                 "--trace-config=count=-1",
