@@ -17,7 +17,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2 as pb
 
 from nerite.core.call import Answer, Call, Deliver
-from nerite.core.errors import InferenceError
+from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
 from nerite.frontends.intake import Forwarding
@@ -111,8 +111,8 @@ class InferStream:
             turn.request, form = v2_proto.decode(message, self._regions)
             turn.request = self._forward(turn.request, self._headers.items())
             turn.target = Target(model, form, form.places(self._regions))
-        except InferenceError as error:
-            self._ready.append(_error(turn, error))
+        except Exception as error:
+            self._ready.append(_error(turn, _told(error)))
             self._news.set()
             return
         self._open.add(turn)
@@ -124,8 +124,8 @@ class InferStream:
             request, deliver = self._server.tracer.follow(request, deliver, "GRPC", self._headers)
         try:
             call = self._server.submit(request, deliver)
-        except InferenceError as error:
-            self._take(turn, ordered, error)
+        except Exception as error:
+            self._take(turn, ordered, _told(error))
         else:
             turn.call = call
 
@@ -167,10 +167,18 @@ def _reply(turn: _Turn, answer: Response) -> tuple[Any, InferenceError | None]:
     assert turn.target is not None
     try:
         message = v2_proto.encode(turn.request, answer, turn.target)
-    except InferenceError as error:
-        return _error(turn, error)
+    except Exception as error:
+        return _error(turn, _told(error))
     message.parameters["triton_final_response"].bool_param = answer.final
     return pb.ModelStreamInferResponse(infer_response=message), None
+
+
+def _told(error: Exception) -> InferenceError:
+    """What a client is told: of a fault of ours only that there was one."""
+    if isinstance(error, InferenceError):
+        return error
+    log.error("a request of a stream failed", exc_info=error)
+    return InferenceError(Status.INTERNAL, "internal error; the server's log says more")
 
 
 def _error(turn: _Turn, error: InferenceError, *, final: bool = True) -> tuple[Any, InferenceError]:
