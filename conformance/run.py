@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from conformance import process, record
+from conformance import inside, process, record
 from conformance.matrix import Case
 from conformance.models import fill_versions
 from conformance.reasons import Reason
@@ -24,6 +24,7 @@ from conformance.suite import (
     Change,
     Check,
     Group,
+    Inside,
     Logged,
     Refused,
     Script,
@@ -135,6 +136,8 @@ def _made(
         time.sleep(check.seconds)
     elif isinstance(check, Cases):
         yield from run_tests(group.name, check, place, server.pid if up else None)
+    elif isinstance(check, Inside):
+        yield from _inside(group.name, check, place, server.pid if up else None)
     elif isinstance(check, Script | Ask) and not up:
         yield Case(group.name, check.name, "failed", _last_words(place))
     elif isinstance(check, Script):
@@ -174,6 +177,16 @@ def run_tests(group: str, tests: Cases, place: Place, pid: int | None) -> Iterat
             told = f"did not end {over}" if found else f"not found, see {log}"
             told = _last_words(place) if pid is None else told
             yield _case(group, name, "failed", told, tests.skips)
+
+
+def _inside(group: str, check: Inside, place: Place, pid: int | None) -> Iterator[Case]:
+    """Each case that a model runs in itself."""
+    asking = Cases(check.file, env={"MODEL_NAME": check.model})
+    (asked,) = run_tests(group, asking, place, pid)
+    found = inside.names(place.folder / check.repository / check.model / "1" / "model.py")
+    time.sleep(0.5)  # the log may lag behind the answer
+    log = place.log.read_text(errors="replace")
+    yield from inside.read(group, found, asked, log, check.skips)
 
 
 def _case(group: str, name: str, outcome: str, told: str, skips: Mapping[str, Reason]) -> Case:

@@ -23,6 +23,16 @@ class Cases:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """unittest cases in a model's own code, which runs them when `file`, a client's test, asks."""
+
+    model: str
+    file: str
+    skips: Mapping[str, Reason] = field(default_factory=dict)
+    repository: str = "models"
+
+
+@dataclass(frozen=True)
 class Script:
     """A program that passes when it ends well and prints what it should: one case."""
 
@@ -81,7 +91,7 @@ class Change:
     seconds: float = 1.0
 
 
-Check = Cases | Script | Ask | Logged | Refused | Skipped | Change
+Check = Cases | Inside | Script | Ask | Logged | Refused | Skipped | Change
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from conformance.models import Edit, Model, add, made, python
 from conformance.reasons import Reason
-from conformance.suite import Ask, Cases, Check, Group, Logged, Refused, Skipped, Suite
+from conformance.suite import Ask, Cases, Check, Group, Inside, Logged, Refused, Skipped, Suite
 from conformance.suites.streams import DECOUPLED_EXAMPLES
 
 LEAK = "../test_infer_shm_leak.py"
@@ -67,9 +67,9 @@ def one(
     return Group(name, checks, models, flags, NO_SHARED_MEMORY | env, cwd=name.split("-")[0])
 
 
-def in_model(name: str, models: tuple[Model, ...], model: str, **env: str) -> Group:
+def in_model(name: str, models: tuple[Model, ...], model: str, *more: Check, **env: str) -> Group:
     """A model that runs unittest cases of its own when it is asked."""
-    return one(name, (Cases(LEAK, env={"MODEL_NAME": model}),), models, VERBOSE, **env)
+    return one(name, (Inside(model, LEAK), *more), models, VERBOSE, **env)
 
 
 def backend(
@@ -102,6 +102,34 @@ BLS = (
     made("onnx_nobatch_sequence_int32", "qa_sequence_implicit_model_repository"),
     DECOUPLED_EXAMPLES[1],
 )
+ON_GPU = {
+    "test_bls_sequence": Reason.CUDA,
+    "test_bls_tensor_lifecycle": Reason.CUDA,
+    "test_gpu_bls": Reason.CUDA,
+    "test_preferred_memory": Reason.LIBTORCH,
+}
+
+
+def _bls(kind: str) -> tuple[Group, ...]:
+    memory = Inside("bls_memory", LEAK)
+    asynchronous = Cases(LEAK, env={"MODEL_NAME": "bls_memory_async"})
+    name = f"bls-{kind}"
+    return (
+        one(
+            f"{name}-bls",
+            (
+                Inside("bls", LEAK, ON_GPU),
+                Logged("time-out", "Request timeout: 11000000000"),
+            ),
+            BLS,
+            BLS_KIND=kind,
+        ),
+        one(f"{name}-memory", (memory,), BLS, BLS_KIND=kind),
+        one(f"{name}-memory_async", (asynchronous,), BLS, BLS_KIND=kind),
+        one(f"{name}-async", (Skipped(Reason.CUDA, ("bls_async",)),), (), BLS_KIND=kind),
+    )
+
+
 LOADING = (
     *BLS,
     python("bls_model_loading"),
@@ -288,11 +316,7 @@ BACKEND_PYTHON = Suite(
     4,
     (
         *SMALL,
-        *(
-            in_model(f"bls-{kind}-{model}", BLS, model, BLS_KIND=kind)
-            for kind in ("non_decoupled", "decoupled")
-            for model in ("bls", "bls_memory", "bls_memory_async", "bls_async")
-        ),
+        *(group for kind in ("non_decoupled", "decoupled") for group in _bls(kind)),
         Group(
             "bls-init_error",
             (Refused("bls_init_error", ("BLS is only supported during the 'execute' function",)),),
@@ -311,7 +335,7 @@ BACKEND_PYTHON = Suite(
             "bls-model_loading",
             (
                 Ask("load", "v2/repository/models/bls_model_loading/load", ""),
-                Cases(LEAK, env={"MODEL_NAME": "bls_model_loading"}),
+                Inside("bls_model_loading", LEAK),
             ),
             LOADING,
             ("--model-control-mode=explicit", *VERBOSE),
@@ -408,7 +432,7 @@ BACKEND_PYTHON = Suite(
         _logging("verbose", {"log_verbose_level": '{"log_verbose_level":1}'}, 4, 3),
         one(
             "request_rescheduling-bls",
-            (Cases(LEAK, env={"MODEL_NAME": "bls_request_rescheduling"}),),
+            (Inside("bls_request_rescheduling", LEAK),),
             (
                 python("bls_request_rescheduling"),
                 python("request_rescheduling_addsub"),

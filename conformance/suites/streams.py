@@ -267,16 +267,23 @@ STREAM = (
 
 def _decoupled(trial: str, models: tuple[Model, ...]) -> tuple[Group, ...]:
     return (
-        Group(trial, (Cases("decoupled_test.py", STREAM),), models),
+        Group(trial, (Cases("decoupled_test.py", STREAM, seconds=5400),), models),
         Group(
-            f"{trial}-delayed",
-            (Cases("decoupled_test.py", ("test_one_to_multi_many",)),),
+            f"{trial}-many",
+            # test.sh sets it when the server runs already: it is the test that looks at it.
+            (
+                Cases(
+                    "decoupled_test.py",
+                    ("test_one_to_multi_many",),
+                    env={"TRITONSERVER_DELAY_GRPC_RESPONSE": "2000"},
+                    seconds=5400,
+                ),
+            ),
             models,
-            env={"TRITONSERVER_DELAY_GRPC_RESPONSE": "2000"},
         ),
         Group(
             f"{trial}-pool-of-one",
-            (Cases("decoupled_test.py", STREAM),),
+            (Cases("decoupled_test.py", STREAM, seconds=5400),),
             models,
             ("--grpc-max-response-pool-size=1",),
         ),

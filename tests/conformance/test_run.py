@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conformance import matrix
+from conformance import inside, matrix
 from conformance.matrix import Case
 from conformance.models import Edit, Model, add, fill_versions
 from conformance.reasons import Reason
@@ -191,3 +191,31 @@ def test_a_suite_runs_against_our_server(
         "cc_test": ("skipped", ""),
         "bad flag": ("passed", ""),
     }
+
+
+INSIDE = """
+import unittest
+
+class Some(unittest.TestCase):
+    def test_a(self): ...
+    def helper(self): ...
+    def test_b(self): ...
+
+class Model:
+    def test_it(self): ...
+"""
+
+
+def test_cases_inside_a_model_are_told_by_its_log(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(INSIDE)
+    found = inside.names(tmp_path / "model.py")
+    assert found == ["test_a", "test_b"]
+    asked = Case("one", "asking", "failed", "it said 0")
+    log = '"[m_0_0] FAIL: test_b (model.Some.test_b)"\n"[m_0_0] Ran 2 tests in 0.1s"\n'
+    outcomes = {case.name: case.outcome for case in inside.read("one", found, asked, log, {})}
+    assert outcomes == {"test_a": "passed", "test_b": "failed"}
+    skips = {"test_b": Reason.CUDA}
+    outcomes = {case.name: case.outcome for case in inside.read("one", found, asked, log, skips)}
+    assert outcomes == {"test_a": "passed", "test_b": "skipped"}
+    # It was killed before it had run them.
+    assert [case.told for case in inside.read("one", found, asked, "", {})] == ["it said 0"] * 2

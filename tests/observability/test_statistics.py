@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from google.protobuf import json_format
 from tritonclient.utils import InferenceServerException
 
 from ..server.conftest import Serving
-from .conftest import act, count_to
+from .conftest import Serve, act, count_to
 
 Start = Callable[..., Serving]
 SPLIT = ("queue", "compute_input", "compute_infer", "compute_output")
@@ -104,6 +105,29 @@ def test_responses_of_a_decoupled_model_are_counted_by_their_index(start: Start)
         assert 0.09e9 <= infer["ns"] <= success["ns"]
         assert success["ns"] == infer["ns"] + responses[index]["compute_output"]["ns"]
     assert stats["inference_stats"]["success"]["count"] == 2
+
+
+def test_a_model_may_tell_computing_and_writing_apart(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "square" / "1").mkdir(parents=True)
+    (tmp_path / "square" / "config.pbtxt").write_text("""
+        backend: "square" model_transaction_policy { decoupled: true }
+        input { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] }
+        output { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] }
+        parameters { key: "CUSTOM_INFER_DELAY_NS" value { string_value: "100000000" } }
+        parameters { key: "CUSTOM_OUTPUT_DELAY_NS" value { string_value: "300000000" } }
+    """)
+    serving = serve(f"--model-repository={tmp_path}")
+    with tritonclient.grpc.InferenceServerClient(serving.grpc) as client:
+        client.start_stream(lambda result, error: None)
+        entry = tritonclient.grpc.InferInput("IN", [1], "INT32")
+        entry.set_data_from_numpy(np.array([2], np.int32))
+        client.async_stream_infer("square", [entry])
+        client.stop_stream()
+        (stats,) = numbers(client.get_inference_statistics("square"))["model_stats"]
+    for index in "01":
+        told = stats["response_stats"][index]
+        assert 0.1e9 <= told["compute_infer"]["ns"] < told["compute_output"]["ns"]
+        assert told["compute_output"]["ns"] >= 0.3e9
 
 
 def test_a_response_that_nobody_waited_for_is_counted_as_cancelled(start: Start) -> None:

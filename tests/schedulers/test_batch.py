@@ -201,6 +201,16 @@ async def test_what_waits_too_long_is_refused_in_time() -> None:
     desk.close()
 
 
+async def test_an_idle_instance_does_not_make_a_late_call_early() -> None:
+    policy = QueuePolicy(timeout_ns=10**9, override=True)
+    desk = Desk(Batching(max_size=4), Levels(policy=policy))
+    desk.ask("a", timeout_us=1)
+    assert desk.errors["a"].message == "Request timeout expired"
+    desk.ask("b", timeout_us=10**6)
+    assert desk.sent == ["b"]
+    desk.close()
+
+
 async def test_or_it_goes_behind() -> None:
     policy = QueuePolicy(timeout_ns=20_000_000, override=True, delay=True)
     desk = Desk(Batching(), Levels(policy=policy))

@@ -115,7 +115,8 @@ class ThreadInstance:
 
     def _answer(self, number: int, call: Call, answer: Answer) -> None:
         """In the model's thread, or one that it has started."""
-        infer_ns = time.monotonic_ns() - call.taken_ns
+        infer_ns = call.infer_ns or time.monotonic_ns() - call.taken_ns
+        call.infer_ns = 0  # a mark is of one answer
         self._later(self._deliver, number, call.taken_ns, infer_ns, answer)
 
     def _deliver(self, number: int, taken_ns: int, infer_ns: int, answer: Answer) -> None:

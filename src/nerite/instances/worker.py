@@ -220,7 +220,8 @@ class Worker:
         self._outbox.put_done(batch, last, time.monotonic_ns() - start)
 
     def _answer(self, number: int, call: Call, answer: Answer) -> None:
-        infer_ns = time.monotonic_ns() - call.taken_ns - call.input_ns
+        infer_ns = call.infer_ns or time.monotonic_ns() - call.taken_ns - call.input_ns
+        call.infer_ns = 0  # a mark is of one answer
         try:
             head, payload = self._heads.of_answer(answer)
         except (TypeError, ValueError) as error:

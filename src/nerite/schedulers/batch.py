@@ -82,7 +82,9 @@ class BatchScheduler:
             text = "Server is stopping, scheduler for model has stopped accepting new inference "
             call.fail(InferenceError(Status.UNAVAILABLE, f"{call.request.label}{text}requests"))
             return
-        if not (self._queue or self._held or self._batching.delay_ns):
+        # A time-out may be over already: the queue looks.
+        waits = self._held or self._batching.delay_ns or call.request.timeout_us
+        if not (self._queue or waits):
             instance = self._pool.take(self._ahead)
             if instance is not None:
                 self._execute([call], instance)

@@ -55,6 +55,7 @@ def _copy(sender: Any, array: Any, settings: dict[str, int]) -> None:
         time.sleep(settings["INFER_DELAY_NS"] / 1e9)
         if index >= count - settings["EMPTY_COUNT"]:
             continue
+        sender.mark_computed()
         time.sleep(settings["OUTPUT_DELAY_NS"] / 1e9)
         if index >= good:
             error = pb_utils.TritonError("simulated failure", pb_utils.TritonError.UNKNOWN)
