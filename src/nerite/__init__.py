@@ -8,6 +8,11 @@ In process, without sockets:
     with SyncServer("models") as server:
         response = server.infer(Request("add_sub", {"INPUT0": a, "INPUT1": b})).one()
 
+Over the network, as a client of a server:
+
+    with Client("http://127.0.0.1:8000") as client:
+        client.paint("a red house in the snow at night").save("house.png")
+
 Names are imported when they are used, so that a worker process stays light.
 """
 
@@ -15,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nerite.client import AsyncClient, Client
     from nerite.core.errors import InferenceError, Status
     from nerite.core.request import Request, Response
     from nerite.local import LocalModel
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncClient": "nerite.client",
+    "Client": "nerite.client",
     "ControlMode": "nerite.server",
     "InferenceError": "nerite.core.errors",
     "LocalModel": "nerite.local",
@@ -36,6 +44,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "ControlMode",
     "InferenceError",
     "LocalModel",
