@@ -22,6 +22,7 @@ from nerite.core.errors import InferenceError
 from nerite.core.stats import Recording
 from nerite.frontends import ports
 from nerite.frontends.app import App
+from nerite.frontends.asgi import Bridge
 from nerite.frontends.http1 import Handler
 from nerite.frontends.machine import Machine
 from nerite.frontends.metrics import Metrics, MetricsConfig
@@ -89,6 +90,7 @@ class Launch:
         self._services: list[str] = []
         self._regions = Regions(allowed=options.allow_client_shm)
         self._keys = _read(lambda: ports.read_keys(options))
+        self._images: Bridge | None = None
 
     async def serve(self) -> None:
         """Start, serve, drain. Raises StartError."""
@@ -112,9 +114,13 @@ class Launch:
                 for line in self._services:
                     log.info(line)
                 self._say_how_to_open()
+                if self._images is not None:
+                    self._images.open()
                 await self._stop.wait()
                 log.info("Waiting for in-flight requests to complete.")
             finally:
+                if self._images is not None:
+                    await self._images.close()
                 await server.close(options.exit_timeout_secs)
         await asyncio.to_thread(server.tracer.close)
 
@@ -157,7 +163,8 @@ class Launch:
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
             intake = ports.http_intake(options)
-            app = App(server, nerite.__version__, self._regions, metrics, intake)
+            images = self._images = ports.images(server, options)
+            app = App(server, nerite.__version__, self._regions, metrics, intake, images)
             await self._http(app, "HTTPService", options.http_address, options.http_port, stack)
         if metrics is not None:
             port = options.metrics_port

@@ -63,6 +63,11 @@ def status(head: Head) -> int | None:
         ("/v2/cudasharedmemory/region/r/register", "shared-memory"),
         ("/metrics", ""),
         ("/", ""),
+        ("/v1/models", "metadata"),
+        ("/v1/models/painter", "metadata"),
+        ("/v1/images/generations", "inference"),
+        ("/v1/images/jobs/1", "inference"),
+        ("/v1/images/files/abc.png", ""),
     ],
 )
 def test_categories(path: str, expected: str) -> None:
@@ -232,7 +237,7 @@ def test_preflight() -> None:
     head = ask(f"--cors-origin={EVIL}", keys=KEYS, method="OPTIONS", **asked)
     assert head.reply is not None
     assert head.reply.status == 200
-    assert b"Access-Control-Allow-Methods: GET, POST\r\n" in head.reply.headers
+    assert b"Access-Control-Allow-Methods: GET, POST, DELETE\r\n" in head.reply.headers
     assert (
         b"Access-Control-Allow-Headers: authorization, inference-header-content-length\r\n"
         in head.reply.headers

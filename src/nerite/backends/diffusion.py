@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from nerite.backends.base import Config, ModelSpec
+from nerite.backends.diffusion_capabilities import with_capabilities
 from nerite.backends.diffusion_config import (
     PICTURES,
     SEED,
@@ -90,7 +91,7 @@ class DiffusionBackend:
             memory=pipeline.measure(),
         )
         self._engine.start()
-        return config
+        return with_capabilities(config, pipeline, self._roles, self._defaults)
 
     def execute(self, calls: list[Call]) -> None:
         for call in calls:

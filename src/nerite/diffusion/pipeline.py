@@ -32,6 +32,8 @@ class Pipeline(Protocol):
     """A loaded model. ``check`` may be called from any thread, the rest from one at a time."""
 
     limits: Limits
+    scheduler: str
+    """The class of the sampler that is used where a request names none."""
 
     def check(self, params: Params) -> None:
         """Raises InvalidParams; cheap, touches no tensor."""

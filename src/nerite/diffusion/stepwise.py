@@ -73,6 +73,7 @@ class Stepwise:
         self._family = family
         self._space = family.space
         self.limits = family.limits
+        self.scheduler = str(family.schedule.get("_class_name", ""))
         self.embeddings = Embeddings(_EMBEDDINGS)
         self._fixed = fixed_rows is not None
         family.vae.fixed = self._fixed

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 
 from nerite.frontends.answers import not_found
+from nerite.frontends.asgi import Bridge
 from nerite.frontends.http1 import Exchange
 from nerite.frontends.intake import Intake
 from nerite.frontends.metrics import Metrics
+from nerite.frontends.pages import Pages
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_http import V2Http
 from nerite.server import Server
@@ -16,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """/v2 is KServe's, /metrics Prometheus'."""
+    """/v2 is KServe's, /v1 OpenAI's, /metrics Prometheus', and the rest a browser's."""
 
     def __init__(
         self,
@@ -25,10 +27,13 @@ class App:
         regions: Regions,
         metrics: Metrics | None,
         intake: Intake,
+        images: Bridge,
     ) -> None:
-        """metrics: None where they are not served."""
+        """metrics: None where they are not served. images: what answers /v1."""
         self._v2 = V2Http(server, version, regions, intake)
         self._metrics = metrics
+        self._images = images
+        self._pages = Pages()
 
     def __call__(self, exchange: Exchange) -> None:
         path = exchange.head.path
@@ -36,6 +41,10 @@ class App:
             log.debug("HTTP request: %s %s", exchange.head.method, path)
         if path.startswith("/v2/") or path == "/v2":
             self._v2(exchange)
+        elif path.startswith("/v1/") or path in ("/v1", "/openapi.json"):
+            self._images(exchange)
+        elif self._pages.has(path):
+            self._pages(exchange)
         elif path == "/metrics" and self._metrics is not None:
             self._metrics(exchange)
         else:

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-import orjson
 
 from nerite.frontends.access import Access
+from nerite.frontends.complaints import complaint
 from nerite.frontends.http1 import Head, Reply
 
-_JSON = b"Content-Type: application/json\r\n"
 _READS = ("GET", "HEAD", "OPTIONS")
 _TOKENS = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
 _MODEL = {
@@ -64,7 +63,17 @@ def category(path: str) -> str:
             return _MODEL.get(rest[0] if rest else "", "")
         case ["v2", *rest]:
             return _SERVER.get(rest[0] if rest else "", "")
+        case ["v1", "models", *_]:
+            return "metadata"
+        case ["v1", "images", *rest] if rest[:1] != ["files"]:
+            return "inference"
     return ""
+
+
+def _is_open(path: str) -> bool:
+    """Whether a path needs no key: the page that asks for it, and files whose names are secrets."""
+    own = path in ("/", "/docs", "/openapi.json") or path.startswith(("/web/", "/v1/images/files/"))
+    return own or category(path) == "health"
 
 
 class HttpGuard:
@@ -87,7 +96,7 @@ class HttpGuard:
                     f"this server does not answer to the name '{host}'; "
                     "--trusted-host NAME makes it do so"
                 )
-                return _refusal(421, text)
+                return complaint(head, 421, text)
         return None
 
     def _origin(self, head: Head) -> Reply | None:
@@ -99,7 +108,8 @@ class HttpGuard:
             shown = "*" if "*" in self._access.origins else origin
             head.extra = (
                 f"Access-Control-Allow-Origin: {shown}\r\nVary: Origin\r\n"
-                "Access-Control-Expose-Headers: Inference-Header-Content-Length\r\n"
+                "Access-Control-Expose-Headers: Inference-Header-Content-Length, "
+                "x-request-id, retry-after\r\n"
             ).encode("latin-1")
             return _preflight(head)
         if head.method in _READS and "access-control-request-method" not in head.headers:
@@ -107,22 +117,22 @@ class HttpGuard:
         text = (
             f"pages of '{origin}' may not use this server; --cors-origin ORIGIN makes it let them"
         )
-        return _refusal(403, text)
+        return complaint(head, 403, text)
 
     def _key(self, head: Head) -> Reply | None:
         keys = self._access.keys
-        if keys is None or category(head.path) == "health":
+        if keys is None or _is_open(head.path):
             return None
         problem = keys.problem(head.headers)
         if problem is None:
             return None
-        return _refusal(401, problem, b"WWW-Authenticate: Bearer\r\n")
+        return complaint(head, 401, problem, b"WWW-Authenticate: Bearer\r\n")
 
     def _restriction(self, head: Head) -> Reply | None:
         header = self._access.restriction(category(head.path), head.headers)
         if header is None:
             return None
-        return _refusal(403, f"This API is restricted, expecting header '{header}'")
+        return complaint(head, 403, f"This API is restricted, expecting header '{header}'")
 
 
 def _is_own(head: Head, origin: str) -> bool:
@@ -138,16 +148,12 @@ def _preflight(head: Head) -> Reply | None:
     if head.method != "OPTIONS" or "access-control-request-method" not in head.headers:
         return None
     wanted = head.headers.get("access-control-request-headers", "")
-    lines = b"Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Max-Age: 600\r\n"
+    lines = b"Access-Control-Allow-Methods: GET, POST, DELETE\r\nAccess-Control-Max-Age: 600\r\n"
     if wanted and _TOKENS.fullmatch(wanted):
         lines += f"Access-Control-Allow-Headers: {wanted}\r\n".encode("ascii")
     if "access-control-request-private-network" in head.headers:
         lines += b"Access-Control-Allow-Private-Network: true\r\n"
     return Reply(200, lines)
-
-
-def _refusal(status: int, text: str, headers: bytes = b"") -> Reply:
-    return Reply(status, headers + _JSON, orjson.dumps({"error": text}))
 
 
 class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]

@@ -19,10 +19,9 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-
+from nerite.frontends.complaints import complaint, is_openai
 from nerite.frontends.http1_chunks import Chunks
-from nerite.frontends.http1_exchange import JSON, Body, Exchange, Handler, write_parts
+from nerite.frontends.http1_exchange import Body, Exchange, Handler, write_parts
 from nerite.frontends.http1_head import BadRequest, Head, Limits, Reply
 from nerite.frontends.http1_stage import Stage
 from nerite.frontends.rooms import Rooms
@@ -241,8 +240,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: BadRequest) -> None:
         """Answer what cannot be read, and leave: where the next request starts is unknown."""
-        body = orjson.dumps({"error": str(error)})
-        self._turn_away(None, Reply(int(error.status), JSON, body))
+        self._turn_away(None, complaint(self._head, int(error.status), str(error)))
 
     def _turn_away(self, head: Head | None, reply: Reply) -> None:
         """Answer before the body has come, and close once the client has read the answer.
@@ -338,7 +336,8 @@ class Listener:
             if head.length > limit and head.reply is None:
                 text = f"the request's body has {head.length} bytes; at most {limit} are taken"
                 raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-            if len(data) <= _KEPT_HEAD:
+            same = head.reply is None or not is_openai(head)  # whose refusals have an id each
+            if same and len(data) <= _KEPT_HEAD:
                 if len(self._heads) >= _KEPT_HEADS:
                     self._heads.clear()
                 self._heads[data] = head

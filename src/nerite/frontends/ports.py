@@ -13,10 +13,12 @@ from typing import Any
 import grpc
 
 from nerite.frontends.access import ApiKeys, grpc_access, http_access
+from nerite.frontends.asgi import Asgi, Bridge
 from nerite.frontends.delay import delays
 from nerite.frontends.guard import GrpcGuard, HttpGuard
 from nerite.frontends.http1 import Handler, Limits, Listener
 from nerite.frontends.intake import Forwarding, Intake
+from nerite.server import Server
 from nerite.settings import Settings
 
 _INT32_MAX = 2**31 - 1
@@ -51,6 +53,26 @@ def http_listener(
 
 def http_intake(settings: Settings) -> Intake:
     return Intake(settings.http_max_input_size, Forwarding(settings.http_header_forward_pattern))
+
+
+def images(server: Server, settings: Settings) -> Bridge:
+    """What answers /v1."""
+
+    def make() -> Asgi:
+        from nerite.frontends.images.models import Names
+        from nerite.frontends.images.service import Wishes
+        from nerite.frontends.v1 import make as make_v1
+
+        wishes = Wishes(
+            Names(settings.image_model, dict(settings.image_model_alias)),
+            settings.public_url,
+            settings.image_response_format,
+            settings.image_queue_size,
+            settings.http_max_input_size,
+        )
+        return make_v1(server, wishes)
+
+    return Bridge(make, scheme="https" if settings.https_cert else "http")
 
 
 def http_tls(settings: Settings) -> ssl.SSLContext | None:

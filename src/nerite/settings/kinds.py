@@ -144,6 +144,18 @@ def _resource(text: str) -> tuple[str, int, int]:
     return name, count, device
 
 
+def _word(text: str) -> str:
+    if not text.strip():
+        raise ValueError("Invalid option value. Got an empty one")
+    return text.strip()
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", text):
+        raise ValueError(f"'{text}' is no URL like https://pictures.example.org")
+    return text.rstrip("/")
+
+
 def restriction(flag: str, what: str) -> Kind:
     """`CATEGORY[,CATEGORY]:KEY=VALUE`, read as the categories, the key and the value."""
     shown = f"<{what}>[,<{what}>]:<key>=<value>"
@@ -179,6 +191,8 @@ def pair(shown: str, separator: str, first: Kind, second: Kind) -> Kind:
 
 
 TEXT = Kind("text", str)
+WORD = Kind("text", _word)
+URL = Kind("url", _url)
 PATH = Kind("path", str)
 BOOLEAN = Kind("true|false", _boolean)
 NUMBER = whole("number")

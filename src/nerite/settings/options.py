@@ -16,6 +16,7 @@ _GROUPS = {
     "log_verbose": "Logging",
     "model_repository": "Model repository",
     "allow_http": "HTTP",
+    "image_model": "Images",
     "allow_grpc": "gRPC",
     "api_key_file": "Security",
     "allow_metrics": "Metrics",
@@ -170,6 +171,38 @@ class Settings:
         "", kinds.PATH, "PEM file of the certificate that makes HTTP, metrics too, HTTPS", ours=True
     )
     https_key: str = _option("", kinds.PATH, "PEM file of its key", ours=True)
+
+    image_model: str = _option(
+        "",
+        kinds.TEXT,
+        "the model of requests to /v1/images that name none, or one of OpenAI's; else the first "
+        "that paints",
+        ours=True,
+    )
+    image_model_alias: list[tuple[str, str]] = _options(
+        kinds.pair("<name>=<model>", "=", kinds.WORD, kinds.WORD),
+        "another name for a model in /v1/images; `*` stands for every name that is unknown",
+        ours=True,
+    )
+    image_response_format: str = _option(
+        "auto",
+        kinds.choice("auto", "b64_json", "url"),
+        "how pictures are answered where a request does not say: `auto` is `url` for dall-e-2 and "
+        "dall-e-3, else `b64_json`",
+        ours=True,
+    )
+    image_queue_size: int = _option(
+        256,
+        kinds.COUNT,
+        "pictures of /v1/images that may wait or be painted at once; 0 is no limit",
+        ours=True,
+    )
+    public_url: str = _option(
+        "",
+        kinds.URL,
+        "how clients reach this server, for the URLs of pictures (the request's Host)",
+        ours=True,
+    )
 
     allow_grpc: bool = _option(True, kinds.BOOLEAN, "serve gRPC")
     grpc_address: str = _option("", kinds.TEXT, "address of the gRPC service (--host)")

@@ -48,6 +48,7 @@ class General:
         if "prompt" not in self._accepted:
             raise ValueError(f"{folder / INDEX}: {name} takes no prompt, so it cannot be served")
         self.limits = _limits(self._pipe, "height" in self._accepted)
+        self.scheduler = type(self._pipe.scheduler).__name__
         self._rounds = itertools.count()
 
     def check(self, params: Params) -> None:

@@ -1,0 +1,1 @@
+"""OpenAI's Images API: pictures from any model with a prompt and a picture."""
