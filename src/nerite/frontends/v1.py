@@ -6,13 +6,13 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-import nerite
 from nerite.frontends.asgi import Asgi, Message
 from nerite.frontends.images.errors import ApiError
 from nerite.frontends.images.routes import router
@@ -27,7 +27,7 @@ def make(server: Server, wishes: Wishes) -> Asgi:
     """The application. Blocks: reading FastAPI takes a while."""
     app = FastAPI(
         title="nerite",
-        version=nerite.__version__,
+        version=version("nerite"),
         description="OpenAI's Images API over the models of this server, with extensions.",
         docs_url=None,
         redoc_url=None,
