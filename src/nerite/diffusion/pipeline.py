@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,13 +18,10 @@ from nerite.diffusion.job import Params, Work
 from nerite.diffusion.limits import Limits
 from nerite.diffusion.memory import Memory
 from nerite.diffusion.network import Runtime
-from nerite.diffusion.runtimes.onnx import OnnxRuntime
-from nerite.diffusion.runtimes.torch import TorchRuntime
+from nerite.diffusion.runtimes.choice import RUNTIMES, open_runtime
 from nerite.diffusion.stepwise import Family, Stepwise
 
 __all__ = ["RUNTIMES", "Pipeline", "find_model_folder", "open_pipeline"]
-
-RUNTIMES = ("auto", "onnxruntime", "torch")
 
 
 class Pipeline(Protocol):
@@ -99,8 +95,9 @@ def open_pipeline(
 
     ``threads`` None means every core this process may use. ``runtime`` is one of RUNTIMES;
     "auto" prefers ONNX graphs on a CPU and torch's weights elsewhere, where there are both.
-    ``dtype`` is for torch: "float32", "bfloat16", "float16" or "auto". With ``fixed_rows`` every
-    forward has that many rows, so that a picture's bytes do not depend on what runs beside it.
+    ``dtype`` is "float32", "bfloat16", "float16" or "auto": float32 on a CPU, else what is shorter.
+    With ``fixed_rows`` every forward has that many rows, so that a picture's bytes do not depend
+    on what runs beside it.
     Raises FileNotFoundError or ValueError, in a sentence that says what was found and what was
     expected.
     """
@@ -109,35 +106,12 @@ def open_pipeline(
     name = str(read_json(folder / INDEX).get("_class_name"))
     if name not in _FAMILIES:
         return General(folder, name, device=device, dtype=dtype, threads=threads)
-    opened: Runtime
-    if _choose_runtime(folder, runtime, device) == "onnxruntime":
-        opened = OnnxRuntime(folder, device=device, threads=threads)
-    else:
-        opened = TorchRuntime(folder, device=device, dtype=dtype, threads=threads)
+    opened = open_runtime(
+        folder,
+        runtime,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        steady=fixed_rows is not None,
+    )
     return Stepwise(_FAMILIES[name](folder, opened), fixed_rows=fixed_rows)
-
-
-def _choose_runtime(folder: Path, wanted: str, device: str) -> str:
-    if wanted not in RUNTIMES:
-        raise ValueError(f"runtime is {wanted!r}: it must be one of {', '.join(RUNTIMES)}")
-    denoiser = folder / ("transformer" if (folder / "transformer").is_dir() else "unet")
-    graph = (denoiser / "model.onnx").is_file()
-    weights = sorted(denoiser.glob("*.safetensors"))
-    if not graph and not weights:
-        pickles = sorted(denoiser.glob("*.bin"))
-        found = f"only {pickles[0].name}, a pickle" if pickles else "no network"
-        raise FileNotFoundError(
-            f"{denoiser} holds {found}; weights in safetensors or a model.onnx are expected"
-        )
-    torch = importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
-    chosen = wanted
-    if wanted == "auto":
-        chosen = "onnxruntime" if graph and (device == "cpu" or not weights) else "torch"
-        if chosen == "torch" and graph and not torch:
-            chosen = "onnxruntime"
-    if chosen == "torch" and not torch:
-        raise ValueError(
-            f"{denoiser} holds weights for torch, which is not installed: "
-            "pip install 'nerite[diffusion]', or export the folder to ONNX"
-        )
-    return chosen

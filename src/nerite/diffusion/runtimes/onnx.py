@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nerite.diffusion.network import Network, Port
+from nerite.diffusion.runtimes.graph import cast, find_output, lend_weights, usable_cores
 from nerite.diffusion.space import Array, NumpySpace, Space
 
 _DTYPES = {
@@ -27,16 +27,23 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class OnnxRuntime:
     """Loads ``folder``/<part>/model.onnx; raises ValueError for a device that is not there.
 
-    ``device`` is "cpu", "cuda" or "cuda:1"; ``threads`` None means every core that this process
-    may use.
+    ``device`` is "cpu", "cuda" or "cuda:1"; ``dtype`` must be "auto" or "float32", as a graph has
+    its own. ``threads`` None means every core that this process may use.
     """
 
     space: Space
 
-    def __init__(self, folder: Path, *, device: str, threads: int | None) -> None:
+    def __init__(
+        self, folder: Path, *, device: str, dtype: str = "auto", threads: int | None
+    ) -> None:
+        if dtype not in ("auto", "float32"):
+            raise ValueError(
+                f"dtype is {dtype!r}: onnxruntime computes a graph in what it was exported in; "
+                "pip install openvino, or 'nerite[diffusion]' where the folder has weights"
+            )
         self._folder = folder
         self._providers = _choose_providers(device)
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self.space = NumpySpace()
 
     def load(self, part: str) -> Network:
@@ -63,27 +70,12 @@ class OnnxNetwork:
         self._outputs: list[str] = [entry.name for entry in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array], wanted: Sequence[str] = ("",)) -> list[Array]:
-        cast = {name: _cast(value, self.inputs[name].dtype) for name, value in feeds.items()}
-        outputs = self._session.run([self._find(name) for name in wanted], cast)
+        given = {name: cast(value, self.inputs[name].dtype) for name, value in feeds.items()}
+        outputs = self._session.run([find_output(self._outputs, name) for name in wanted], given)
         return [np.asarray(output, np.float32) for output in outputs]
 
     def check_output(self, name: str) -> None:
-        self._find(name)
-
-    def _find(self, name: str) -> str:
-        """The graph's name for a wanted output; optimum's exports count layers from the first."""
-        layers = sum(one.startswith("hidden_states.") for one in self._outputs)
-        kind, _, number = name.partition(".")
-        known = {"": self._outputs[:1], "pooled": ["text_embeds", "pooler_output"]}
-        wishes = known.get(name, [name])
-        if number and kind == "hidden_states":
-            wishes = [f"hidden_states.{layers + int(number)}"]
-        for wish in wishes:
-            if wish in self._outputs:
-                return wish
-        if number:
-            raise ValueError("clip_skip is not served: this export gives only its last layer")
-        raise ValueError(f"a graph gives {', '.join(self._outputs)}, and no {name!r}")
+        find_output(self._outputs, name)
 
 
 def _open_session(path: Path, providers: list[Provider], threads: int) -> Any:
@@ -94,30 +86,11 @@ def _open_session(path: Path, providers: list[Provider], threads: int) -> Any:
     except Exception as error:  # onnxruntime's own types share no base but this one
         failure = error
     options = _session_options(threads)
-    lent = _lend_weights(options, path)
+    lent = lend_weights(options, path)
     if lent:
         with contextlib.suppress(Exception):
             return onnxruntime.InferenceSession(path, options, providers=providers)
     raise ValueError(f"{path} cannot be loaded: {failure}") from failure
-
-
-def _lend_weights(options: Any, path: Path) -> list[Array]:
-    """Let the graph at ``path`` point into the safetensors files of its sibling folders.
-
-    onnxruntime reads nothing outside a graph's own folder, but the graphs of a VAE's two halves
-    may share the one file of ``vae/``. Files are mapped, not read, and the mappings returned must
-    live until the session does; [] where there is nothing to lend.
-    """
-    files = [file for file in path.parent.glob("*") if file.is_file() and file != path]
-    files += [file for file in path.parent.glob("../*/*.safetensors") if file not in files]
-    files = [file for file in files if file.stat().st_size]
-    if not files or not hasattr(options, "add_external_initializers_from_files_in_memory"):
-        return []
-    names = [os.path.relpath(file, path.parent).replace(os.sep, "/") for file in files]
-    buffers: list[Array] = [np.memmap(file, np.uint8, mode="r") for file in files]
-    sizes = [buffer.size for buffer in buffers]
-    options.add_external_initializers_from_files_in_memory(names, buffers, sizes)
-    return buffers
 
 
 def _session_options(threads: int) -> Any:
@@ -133,12 +106,6 @@ def _session_options(threads: int) -> Any:
     # A pattern is kept for every batch shape ever seen, and those change at each step.
     options.enable_mem_pattern = False
     return options
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _choose_providers(device: str) -> list[Provider]:
@@ -161,10 +128,3 @@ def _port(entry: Any) -> Port:
     if entry.type not in _DTYPES:
         raise ValueError(f"input {entry.name!r} has type {entry.type}, which cannot be served")
     return Port(entry.name, np.dtype(_DTYPES[entry.type]), tuple(entry.shape))
-
-
-def _cast(value: Array, dtype: np.dtype[np.generic]) -> Array:
-    # A graph with whole timesteps gets the nearest one, where plain casting would cut.
-    if np.issubdtype(dtype, np.integer) and np.issubdtype(value.dtype, np.floating):
-        value = np.rint(value)
-    return np.ascontiguousarray(value, dtype)
