@@ -39,15 +39,24 @@ HOOKED = {
     "test_grpc_stream_infer": {},
     "test_aio_grpc_async_infer": {},
     "test_aio_grpc_stream_infer": {},
-    "test_grpc_async_infer_cancellation_at_step_start": {"PROCESS": 5000},
+    "test_grpc_async_infer_cancellation_at_step_start": {"GRPC_PROCESS": 5000},
     "test_grpc_async_infer_response_complete_during_cancellation": {
-        "NOTIFICATION": 5000,
-        "ENQUEUE": 5000,
+        "GRPC_NOTIFICATION": 5000,
+        "GRPC_ENQUEUE": 5000,
     },
-    "test_grpc_async_infer_cancellation_before_finish_0": {"NOTIFICATION": 5000},
-    "test_grpc_async_infer_cancellation_before_finish_1": {"PROCESS_ENTRY": 1000},
+    "test_grpc_async_infer_cancellation_before_finish_0": {
+        "GRPC_NOTIFICATION": 5000,
+        "RESPONSE_COMPLETION": 5000,
+    },
+    "test_grpc_async_infer_cancellation_before_finish_1": {
+        "GRPC_PROCESS_ENTRY": 1000,
+        "RESPONSE_COMPLETION": 5000,
+    },
     "test_grpc_async_infer_cancellation_before_response_complete"
-    "_and_process_after_final_response": {"NOTIFICATION": 5000},
+    "_and_process_after_final_response": {
+        "GRPC_NOTIFICATION": 5000,
+        "RESPONSE_COMPLETE_EXEC": 5000,
+    },
 }
 SIX = parameters(execute_delay_ms=6000)
 
@@ -98,7 +107,7 @@ REQUEST_CANCELLATION = Suite(
                 ),
                 (SLOW,),
                 ("--log-verbose=2",),
-                {f"TRITONSERVER_DELAY_GRPC_{key}": str(value) for key, value in hooks.items()},
+                {f"TRITONSERVER_DELAY_{key}": str(value) for key, value in hooks.items()},
                 log=f"grpc_cancellation_test.{name}.server.log",
             )
             for name, hooks in HOOKED.items()

@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ LABELLED = """
     output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt" } ]
 """
 
+SLOW_CODE = """
+    import time
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            print("begun", requests[0].inputs()[0].as_numpy()[0], flush=True)
+            time.sleep(1)
+            return [
+                pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())])
+                for r in requests
+            ]
+"""
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -30,6 +44,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "labelled" / "labels.txt").write_text("cat\ndog\n")
     for kind in ("FP32", "INT32", "STRING", "FP16"):
         add_model(folder, f"identity_{kind.lower()}", identity(kind), IDENTITY_CODE)
+    add_model(folder, "slow", identity("FP32"), SLOW_CODE)
     add_model(folder, "one_string", identity("STRING", "1"), IDENTITY_CODE)
     return folder
 
@@ -102,7 +117,7 @@ def test_status(client: Any, door: Any, region: Any) -> None:
         ("/nerite_test", 200, 100, "failed to register shared memory region 'io': invalid args"),
         ("/nothing_here", 8, 0, "Unable to open shared memory region: '/nothing_here'"),
         ("/../../etc/passwd", 8, 0, "Unable to open shared memory region"),
-        ("/", 8, 0, "key is empty"),
+        ("/", 8, 0, "cannot register shared memory region 'io' - invalid shm key '/'"),
         ("//triton_python_backend_shm_region_1", 8, 0, "contains the reserved prefix"),
     ],
 )
@@ -125,6 +140,7 @@ def test_a_name_is_registered_once(client: Any, region: Any) -> None:
     [
         (0, 512, "Invalid offset \\+ byte size for shared memory region: 'io'"),
         (256, 8, "Invalid offset for shared memory region: 'io'"),
+        (32, 2**63 - 1, "Invalid offset \\+ byte size for shared memory region: 'io'"),
         (0, 16, "input byte size mismatch for input 'INPUT0'.*Expected 32, got 16"),
     ],
 )
@@ -136,6 +152,48 @@ def test_bad_places(
     entry.set_shared_memory("io", size, offset=offset)
     with pytest.raises(InferenceServerException, match=expected):
         client.infer("identity_fp32", [entry])
+
+
+def test_a_place_beyond_all_memory(serving: Serving, region: Any) -> None:
+    with tritonclient.http.InferenceServerClient(serving.http) as client:
+        client.register_system_shared_memory("io", "/nerite_test", 256)
+        entry = tritonclient.http.InferInput("INPUT0", [8], "FP32")
+        entry.set_shared_memory("io", 2**64 - 32, offset=32)
+        with pytest.raises(InferenceServerException, match="Integer overflow detected: byte_size"):
+            client.infer("identity_fp32", [entry])
+        client.unregister_system_shared_memory()
+
+
+def test_a_region_in_use_is_unregistered_afterwards(
+    client: Any, door: Any, region: Any, serving: Serving
+) -> None:
+    url = serving.http if door is tritonclient.http else serving.grpc
+
+    def ask() -> None:
+        with door.InferenceServerClient(url) as own:
+            own.infer("slow", [entry], outputs=[output])
+
+    first = 1 if door is tritonclient.http else 2
+    values = np.arange(first, first + 8, dtype=np.float32)
+    shm.set_shared_memory_region(region, [values])
+    client.register_system_shared_memory("in", "/nerite_test", 32)
+    client.register_system_shared_memory("out", "/nerite_test", 32, offset=32)
+    entry = door.InferInput("INPUT0", [8], "FP32")
+    entry.set_shared_memory("in", 32)
+    output = door.InferRequestedOutput("OUTPUT0")
+    output.set_shared_memory("out", 32)
+    with (
+        tritonclient.http.InferenceServerClient(serving.http) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asked = pool.submit(ask)
+        serving.wait_for(f"begun {first}")
+        other.unregister_system_shared_memory()
+        assert {one["name"] for one in other.get_system_shared_memory_status()} == {"in", "out"}
+        asked.result()
+        assert other.get_system_shared_memory_status() == []
+    found = shm.get_contents_as_numpy(region, np.float32, [8], offset=32)
+    np.testing.assert_array_equal(found, values)
 
 
 def test_an_output_without_room(client: Any, door: Any, region: Any) -> None:

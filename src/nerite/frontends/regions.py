@@ -1,8 +1,8 @@
 """Shared memory that clients register: inputs are read from it, outputs written to it.
 
 The system's through file descriptors and never through a mapping: a file that its owner shortens
-would end a process that reads it mapped. A GPU's through the driver. A registered name holds the
-memory, so what uses a region goes on after its name is gone.
+would end a process that reads it mapped. A GPU's through the driver. Requests hold the regions they
+use: a name that is unregistered meanwhile goes when the last of them has ended.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.frontends.cuda import HANDLE_BYTES, CudaError, Driver
@@ -26,7 +30,20 @@ _DISABLED = (
 )
 _RESERVED = "triton_python_backend_shm_region_"
 _MOST_DEVICES = (1 << 31) - 1
+_MOST_BYTES = (1 << 64) - 1
 _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open names
+
+
+class _Read(np.ndarray[Any, Any]):
+    """Bytes out of a region, which is in use as long as they are."""
+
+    region: object
+
+
+def _held(data: Body, region: object) -> memoryview:
+    read = np.frombuffer(data, np.uint8).view(_Read)
+    read.region = region
+    return read.data
 
 
 class SystemRegion:
@@ -40,11 +57,11 @@ class SystemRegion:
         self.size = size
         self._fd = fd
 
-    def read(self, offset: int, size: int) -> Body:
+    def read(self, offset: int, size: int) -> memoryview:
         data = self._rooms.take(size)
         if os.preadv(self._fd, [data], self.offset + offset) != size:
             raise invalid(f"shared memory region '{self.name}' has become shorter than registered")
-        return data
+        return _held(data, self)
 
     def write(self, offset: int, data: Body) -> None:
         view, position = memoryview(data), self.offset + offset
@@ -74,9 +91,9 @@ class CudaRegion:
         self._driver = driver
         self._address = address
 
-    def read(self, offset: int, size: int) -> bytearray:
+    def read(self, offset: int, size: int) -> memoryview:
         try:
-            return self._driver.read(self.device, self._address + offset, size)
+            return _held(self._driver.read(self.device, self._address + offset, size), self)
         except CudaError as error:
             raise self._lost(error) from None
 
@@ -110,6 +127,8 @@ class Regions:
         self._open_driver = open_driver
         self._driver: Driver | None = None
         self._regions: dict[str, Region] = {}
+        # Unregistered and still in use; what is registered by such a name meanwhile goes before.
+        self._leaving: weakref.WeakValueDictionary[str, Region] = weakref.WeakValueDictionary()
         self._rooms = Rooms()
         self._lock = threading.Lock()
 
@@ -170,30 +189,36 @@ class Regions:
         with self._lock:
             for one in [one for one in self._regions.values() if isinstance(one, kind)]:
                 if name in ("", one.name):
-                    del self._regions[one.name]
+                    self._leaving[one.name] = self._regions.pop(one.name)
 
     def status(self, name: str = "", *, cuda: bool = False) -> list[Mapping[str, str | int]]:
         """What is registered of a kind. Raises InferenceError for a name that is not."""
         kind = CudaRegion if cuda else SystemRegion
         with self._lock:
-            if name and not isinstance(self._regions.get(name), kind):
+            known = {**self._leaving, **self._regions}
+            if name and not isinstance(known.get(name), kind):
                 word = "cuda" if cuda else "system"
                 text = f"Unable to find {word} shared memory region: '{name}'"
                 raise InferenceError(Status.NOT_FOUND, text)
             return [
                 one.status()
-                for one in self._regions.values()
+                for one in known.values()
                 if isinstance(one, kind) and name in ("", one.name)
             ]
 
     def find(self, name: str, offset: int, size: int) -> Region:
         """A region that holds [offset, offset + size). Raises InferenceError."""
-        region = self._regions.get(name)
+        region = self._regions.get(name) or self._leaving.get(name)
         if region is None:
             text = f"Unable to find shared memory region: '{name}'"
             raise InferenceError(Status.NOT_FOUND, text)
         if offset >= region.size:
             raise invalid(f"Invalid offset for shared memory region: '{name}'")
+        if size > _MOST_BYTES - offset:
+            raise invalid(
+                f"Integer overflow detected: byte_size ({size}) + offset ({offset}) exceeds "
+                f"maximum value ({_MOST_BYTES}) for region '{name}'"
+            )
         if offset + size > region.size:
             raise invalid(f"Invalid offset + byte size for shared memory region: '{name}'")
         return region
@@ -210,9 +235,7 @@ def _wrong_arguments(name: str) -> InferenceError:
 def _check_key(name: str, key: str) -> None:
     plain = key.lstrip("/")
     if not plain:
-        raise invalid(
-            f"cannot register shared memory region '{name}' with key '{key}' as the key is empty"
-        )
+        raise invalid(f"cannot register shared memory region '{name}' - invalid shm key '{key}'")
     if plain.startswith(_RESERVED):
         raise invalid(
             f"cannot register shared memory region '{name}' with key '{key}' as the key contains "

@@ -139,26 +139,31 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     async def infer(self, data: bytes, context: Context) -> bytes:
         """ModelInfer, from and to the bytes of its messages."""
         try:
-            request, form = self._messages.decode(data)
-            model = self._server.find(request.model, request.version)
-            if model.decoupled:
-                text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
-                raise InferenceError(Status.UNSUPPORTED, text)
-            if self._forward.active:
-                carrier = carrier_of(context.invocation_metadata())
-                request = self._forward(request, carrier.items())
-            target = Target(model, form, form.places(self._regions))
-            if self._server.tracer.active:
-                request = self._traced(request, context)
-            # A client that hangs up cancels this task, and with it the call.
-            response = await self._server.infer(request).one()
-            return self._messages.encode(request, response, target)
+            return await self._infer(data, context)
         except InferenceError as error:
-            await _abort(context, error)
+            # grpc keeps what ends an RPC until the collector comes by; with the frames it came
+            # through, the request's regions of shared memory would be in use as long.
+            await _abort(context, error.with_traceback(None))
             raise
         except asyncio.CancelledError:
             log.debug("Cancellation notification received for ModelInfer")
             raise
+
+    async def _infer(self, data: bytes, context: Context) -> bytes:
+        request, form = self._messages.decode(data)
+        model = self._server.find(request.model, request.version)
+        if model.decoupled:
+            text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
+            raise InferenceError(Status.UNSUPPORTED, text)
+        if self._forward.active:
+            carrier = carrier_of(context.invocation_metadata())
+            request = self._forward(request, carrier.items())
+        target = Target(model, form, form.places(self._regions))
+        if self._server.tracer.active:
+            request = self._traced(request, context)
+        # A client that hangs up cancels this task, and with it the call.
+        response = await self._server.infer(request).one()
+        return self._messages.encode(request, response, target)
 
     def _traced(self, asked: Request, context: Context) -> Request:
         headers = carrier_of(context.invocation_metadata())
