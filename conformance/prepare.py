@@ -11,6 +11,9 @@ REQUIREMENTS = ("onnx==1.20.1", "numpy", "ml_dtypes")
 PLAIN, VARIABLE, ENSEMBLE = ("--onnx",), ("--onnx", "--variable"), ("--ensemble",)
 ZERO = ("--initial-state", "zero")
 
+# With our own interpreter: the generators' has no torch.
+TORCH = "gen_qa_pytorch_model"
+
 # Folder under data/, the generator in qa/common, its flags. Ensembles come after what they use.
 GENERATED = (
     ("qa_model_repository", "gen_qa_models", PLAIN),
@@ -32,6 +35,7 @@ GENERATED = (
         "gen_qa_dyna_sequence_implicit_models",
         PLAIN,
     ),
+    ("qa_pytorch_model_repository", TORCH, ()),
     ("qa_ragged_model_repository", "gen_qa_ragged_models", PLAIN),
     ("qa_ensemble_model_repository/qa_model_repository", "gen_qa_models", ENSEMBLE),
     (
@@ -69,7 +73,10 @@ def generate(server: Path, work: Path) -> Path:
     for folder, script, flags in missing:
         target = data / folder
         target.mkdir(parents=True, exist_ok=True)
-        command = [str(python), str(common / f"{script}.py"), *flags, f"--models_dir={target}"]
+        name, place = (str(python), "--models_dir")
+        if script == TORCH:
+            name, place = (sys.executable, "--model-directory")
+        command = [name, str(common / f"{script}.py"), *flags, f"{place}={target}"]
         _run(command, work / f"generate-{target.name}.log", cwd=common)
         (target / ".made").touch()
     return data

@@ -219,7 +219,7 @@ def _ask(ask: Ask, place: Place) -> tuple[str, str]:
     body = None if ask.body is None else ask.body.encode()
     request = Request(f"http://{place.http}/{ask.path}", data=body)
     try:
-        with urlopen(request, timeout=60) as answer:
+        with urlopen(request, timeout=ask.seconds) as answer:
             status, text = answer.status, answer.read().decode(errors="replace")
     except HTTPError as error:
         status, text = error.code, error.read().decode(errors="replace")

@@ -55,6 +55,7 @@ class Ask:
     status: int | None = None
     holds: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
+    seconds: int = 60
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 import triton_python_backend_utils as pb_utils
+from nerite.backends.base import ModelSpec
 from nerite.backends.python.request import InferenceRequest, Received
+from nerite.backends.python.user_model import PythonBackend
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError
 from nerite.core.request import Request, Response
@@ -41,6 +44,13 @@ def test_dlpack_keeps_what_it_shows_and_no_longer() -> None:
     del back, unused
     gc.collect()
     assert alive() is None
+
+
+def test_dlpack_does_not_hide_what_went_wrong_with_it() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = pb_utils.Tensor("x", np.arange(5.0))
+    with pytest.raises(RuntimeError, match="shape '\\[7\\]' is invalid"):
+        torch.from_dlpack(tensor.to_dlpack()).view(7)  # the tensor goes amid the exception
 
 
 def test_bf16_goes_by_dlpack() -> None:
@@ -157,3 +167,9 @@ def test_types_and_bytes() -> None:
     encoded = pb_utils.serialize_byte_tensor(words)
     assert encoded == b"\1\0\0\0a\2\0\0\0bc\0\0\0\0"
     assert list(pb_utils.deserialize_bytes_tensor(encoded)) == list(words)
+
+
+def test_a_name_that_a_shell_would_run(tmp_path: Path) -> None:
+    spec = ModelSpec("good;bad", 1, tmp_path, "good;bad_0", "cpu", 0, {"name": "good;bad"})
+    with pytest.raises(InferenceError, match="Invalid stub name: contains invalid characters"):
+        PythonBackend().load(spec)

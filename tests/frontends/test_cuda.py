@@ -104,9 +104,10 @@ def test_a_region_lives_while_it_is_used(regions: Regions, library: FakeLibrary)
     regions.unregister("r")  # the system's of this name: there is none
     assert regions.status("r", cuda=True)
     regions.unregister(cuda=True)
-    assert regions.status(cuda=True) == []
+    assert [one["name"] for one in regions.status(cuda=True)] == ["r"]
     assert library.open_handles == 1
     del used
+    assert regions.status(cuda=True) == []
     assert library.open_handles == 0
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, c_char, c_int32, c_int64, c_uint8, c_uint16, c_uint64, c_void_p
-from typing import Any, Dict, Tuple
+from typing import Any, Tuple
 
 import numpy as np
 
@@ -56,40 +56,11 @@ class _Managed(ctypes.Structure):
 _Deleter = ctypes.CFUNCTYPE(None, POINTER(_Managed))
 _Managed._fields_ = (("tensor", _Tensor), ("context", c_void_p), ("deleter", _Deleter))
 
-_capsule_new = ctypes.pythonapi.PyCapsule_New
-_capsule_new.restype = ctypes.py_object
-_capsule_new.argtypes = (c_void_p, ctypes.c_char_p, c_void_p)
 _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype = c_void_p
 _capsule_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _capsule_rename = ctypes.pythonapi.PyCapsule_SetName
 _capsule_rename.argtypes = (ctypes.py_object, ctypes.c_char_p)
-
-# What capsules that are out there point to, by address: the owner, and what must outlive it.
-_held: Dict[int, Tuple[Any, ...]] = {}  # noqa: UP006  evaluated, and workers may run on 3.8
-
-
-def _let_go(managed: Any) -> None:
-    _held.pop(ctypes.addressof(managed.contents), None)
-
-
-def _destroy_unused(capsule: int) -> None:
-    """A capsule goes; one that was never used still owns its tensor."""
-    pointer = _raw_pointer(capsule, _NAME) if _raw_valid(capsule, _NAME) else None
-    if pointer:
-        _held.pop(pointer, None)
-
-
-_raw_valid = ctypes.PYFUNCTYPE(ctypes.c_int, c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", ctypes.pythonapi)
-)
-_raw_pointer = ctypes.PYFUNCTYPE(c_void_p, c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-
-
-_release = _Deleter(_let_go)
-_destroy = ctypes.CFUNCTYPE(None, c_void_p)(_destroy_unused)
 
 
 def is_capsule(thing: Any) -> bool:
@@ -97,19 +68,23 @@ def is_capsule(thing: Any) -> bool:
 
 
 def export(array: Tensor, owner: Any) -> Any:
-    """A capsule of a contiguous array on the CPU; `owner` lives as long as it is in use."""
+    """A capsule of a contiguous array on the CPU; `owner` lives as long as it is in use.
+
+    It is numpy's, of plain numbers of the same size: whoever lets go of it does so in C, also
+    amid an exception, where no Python code may run.
+    """
     code, bits = _CODES[datatype_of(array)]
-    shape = (c_int64 * max(array.ndim, 1))(*array.shape)
-    managed = _Managed()
-    tensor = managed.tensor
-    tensor.data = array.ctypes.data
-    tensor.device_type, tensor.device_id = CPU, 0
-    tensor.ndim, tensor.code, tensor.bits, tensor.lanes = array.ndim, code, bits, 1
-    tensor.shape = ctypes.cast(shape, POINTER(c_int64))
-    managed.deleter = _release
-    address = ctypes.addressof(managed)
-    _held[address] = (owner, array, shape, managed)
-    return _capsule_new(address, _NAME, ctypes.cast(_destroy, c_void_p))
+    plain = np.dtype(f"u{array.itemsize}")
+    if array.size:
+        memory: Any = (c_char * array.nbytes).from_address(array.ctypes.data)
+        memory.keeper = (owner, array)
+        shown: Any = np.frombuffer(memory, plain).reshape(array.shape)
+    else:
+        shown = np.empty(array.shape, plain)
+    capsule = shown.__dlpack__()
+    tensor = _managed(capsule).tensor
+    tensor.code, tensor.bits = code, bits
+    return capsule
 
 
 def device_of(capsule: Any) -> Tuple[int, int]:  # noqa: UP006

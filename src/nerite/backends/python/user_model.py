@@ -24,6 +24,7 @@ from nerite.backends.python.surroundings import settle
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
 
+_NOT_IN_NAMES = ";|&$`<>()[]{}\\\"'*?~#!"
 _KINDS = {"cpu": "CPU", "cuda": "GPU"}
 
 
@@ -41,6 +42,7 @@ class PythonBackend:
         """Raises InferenceError, which names the file or says what the user's code has raised."""
         self._name = spec.instance
         self._spec = spec
+        _check_name(spec.name)
         settle(spec, serving=False)
         found = model_class(spec)
         config = _complete(found, spec)
@@ -160,6 +162,14 @@ class PythonBackend:
             except Exception as error:
                 print(describe(error), file=sys.stderr, flush=True)
         self._model = None
+
+
+def _check_name(name: str) -> None:
+    """Triton's rule for models in Python, whose names its shell would take for commands."""
+    bad = "".join(sorted(set(name) & set(_NOT_IN_NAMES)))
+    if bad:
+        text = f"contains invalid characters: a model in Python may not have {bad} in its name"
+        raise InferenceError(Status.INVALID_ARG, f"Invalid stub name: {text}")
 
 
 def _complete(found: Any, spec: ModelSpec) -> dict[str, Any]:
