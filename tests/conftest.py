@@ -95,7 +95,7 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def service() -> Callable[[str], str]:
     """`service("redis")` is the path of its command; without it the test is skipped, loudly."""
     return _find_service

@@ -91,6 +91,7 @@ class Launch:
         self._regions = Regions(allowed=options.allow_client_shm)
         self._keys = _read(lambda: ports.read_keys(options))
         self._images: Bridge | None = None
+        self._page = ""
 
     async def serve(self) -> None:
         """Start, serve, drain. Raises StartError."""
@@ -165,7 +166,9 @@ class Launch:
             intake = ports.http_intake(options)
             images = self._images = ports.images(server, options)
             app = App(server, nerite.__version__, self._regions, metrics, intake, images)
-            await self._http(app, "HTTPService", options.http_address, options.http_port, stack)
+            address, port = options.http_address, options.http_port
+            port = await self._http(app, "HTTPService", address, port, stack)
+            self._page = ports.page_address(options, port)
         if metrics is not None:
             port = options.metrics_port
             await self._http(metrics, "Metrics Service", options.metrics_address, port, stack)
@@ -187,7 +190,8 @@ class Launch:
         address: str,
         port: int,
         stack: contextlib.AsyncExitStack,
-    ) -> None:
+    ) -> int:
+        """Listen; the port, which the system has chosen where it was 0."""
         options = self._options
         tls = _read(lambda: ports.http_tls(options))
         try:
@@ -199,8 +203,11 @@ class Launch:
         await listener.start(sock, tls)
         self._services.append(f"Started {name} at {address}:{port}")
         stack.push_async_callback(listener.close, 1.0)
+        return port
 
     def _say_how_to_open(self) -> None:
+        if self._page:
+            log.info("Open %s in a browser to paint", self._page)
         if self._options.http_address in ("127.0.0.1", "::1", "localhost"):
             log.info("Only this machine can connect; --host 0.0.0.0 opens the server to others")
 

@@ -72,7 +72,7 @@ def _pieces(body: memoryview) -> Iterator[bytes]:
 def compress(head: Head, parts: Sequence[Body]) -> tuple[bytes, Sequence[Body]]:
     """Header lines and parts of an answer, compressed as the client likes best."""
     accepted = head.headers.get("accept-encoding")
-    encoding = "identity" if accepted is None else _preferred(accepted)
+    encoding = "identity" if accepted is None else preferred(accepted)
     if encoding == "identity" or not any(parts):
         return b"", parts
     stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOWS[encoding])
@@ -81,7 +81,7 @@ def compress(head: Head, parts: Sequence[Body]) -> tuple[bytes, Sequence[Body]]:
 
 
 @functools.lru_cache(maxsize=256)
-def _preferred(accepted: str) -> str:
+def preferred(accepted: str) -> str:
     """The known encoding of the highest weight; of equal ones the first."""
     best, highest = "identity", 0.0
     for one in accepted.split(","):

@@ -75,6 +75,14 @@ def images(server: Server, settings: Settings) -> Bridge:
     return Bridge(make, scheme="https" if settings.https_cert else "http")
 
 
+def page_address(settings: Settings, port: int) -> str:
+    """Where a browser on this machine finds the web page."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
+    address = settings.http_address
+    host = everywhere.get(address, f"[{address}]" if ":" in address else address)
+    return f"{'https' if settings.https_cert else 'http'}://{host}:{port}"
+
+
 def http_tls(settings: Settings) -> ssl.SSLContext | None:
     """For HTTPS, if it is asked for. Raises ValueError."""
     if not settings.https_cert:
