@@ -45,6 +45,22 @@ def statistics(server: Serving) -> dict[str, Any]:
         return dict(client.get_inference_statistics("counts")["model_stats"][0])
 
 
+def test_summaries_of_hits_and_misses(tmp_path: Path, serve: Serve) -> None:
+    add_model(tmp_path, "counts", CACHED, COUNTS)
+    flags = ["--cache-config", "local,size=100000", "--metrics-config=summary_latencies=true"]
+    with serve(f"--model-repository={tmp_path}", *flags) as server:
+        assert [ask(server, 1), ask(server, 2), ask(server, 1)] == [1, 2, 1]
+        with urllib.request.urlopen(f"http://{server.metrics}/metrics") as answer:
+            text = answer.read().decode()
+    labels = '{model="counts",version="1"}'
+    assert f"nv_cache_hit_summary_per_model_count{labels} 1\n" in text
+    assert f"nv_cache_miss_summary_per_model_count{labels} 2\n" in text
+    assert re.search(r'nv_cache_miss_summary_per_model{.*quantile="0.5"} \d+\n', text)
+    # As in Triton, where a request's time would mix answers of both kinds.
+    assert "nv_inference_request_summary_us" not in text
+    assert "nv_inference_queue_summary_us" in text
+
+
 def test_hits_and_misses(tmp_path: Path, serve: Serve) -> None:
     add_model(tmp_path, "counts", CACHED, COUNTS)
     add_model(tmp_path, "plain", identity("FP32", "1"), IDENTITY_CODE)

@@ -78,6 +78,13 @@ class Histogram:
         self.sum += value
 
 
+class Look(NamedTuple):
+    """One answer that was in the cache, or was put there, for the summaries."""
+
+    ended_ns: int
+    ns: int
+
+
 class Sample(NamedTuple):
     """One successful request, for the summaries; ended_ns is of the monotonic clock."""
 
@@ -135,6 +142,8 @@ class Stats:
         self.counts = Counts()
         self.first_response = Histogram(first_response_ms) if recording.histograms else None
         self.samples: deque[Sample] | None = None
+        self.hits: deque[Look] = deque(maxlen=_SAMPLES)
+        self.misses: deque[Look] = deque(maxlen=_SAMPLES)
         if recording.summaries:
             self.samples = deque(maxlen=_SAMPLES)
 
@@ -190,11 +199,15 @@ class Stats:
         """The answer of a call that `count` is told of next was found in the cache."""
         self.counts.cache_hit.add(looked_ns)
         self.counts.queue_ns -= looked_ns
+        if self.samples is not None:
+            self.hits.append(Look(time.monotonic_ns(), looked_ns))
 
     def count_miss(self, looked_ns: int) -> None:
         """An answer was computed and put into the cache; looking it up and that took so long."""
         self.counts.cache_miss.add(looked_ns)
         self.counts.request_ns += looked_ns
+        if self.samples is not None:
+            self.misses.append(Look(time.monotonic_ns(), looked_ns))
 
     def count_answer(self, call: Call, answer: Answer) -> None:
         """Count one of a decoupled model's many answers, the last one too; before `count`."""

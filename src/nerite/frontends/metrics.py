@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nerite.core.custom_metrics import CustomMetrics
-from nerite.core.stats import Counts, Histogram, Sample
+from nerite.core.stats import Counts, Duration, Histogram, Look, Sample, Stats
 from nerite.frontends.answers import not_allowed
 from nerite.frontends.http1 import Exchange
 from nerite.frontends.machine import Machine
@@ -93,6 +93,22 @@ _SUMMARIES: list[tuple[str, str, Callable[[Counts], int], Callable[[Sample], int
         "Summary of compute output duration in microseconds (does not include cached requests)",
         lambda counts: counts.output_ns,
         lambda sample: sample.output_ns,
+    ),
+]
+_CACHE_SUMMARIES: list[
+    tuple[str, str, Callable[[Stats], Iterable[Look]], Callable[[Counts], Duration]]
+] = [
+    (
+        "nv_cache_hit_summary_per_model",
+        "Summary of cache hit counts/durations per model, in microseconds.",
+        lambda stats: stats.hits,
+        lambda counts: counts.cache_hit,
+    ),
+    (
+        "nv_cache_miss_summary_per_model",
+        "Summary of cache miss counts/durations per model, in microseconds.",
+        lambda stats: stats.misses,
+        lambda counts: counts.cache_miss,
     ),
 ]
 _CACHE: list[tuple[str, str, Callable[[Counts], int]]] = [
@@ -303,18 +319,36 @@ def _custom(metrics: CustomMetrics) -> Iterator[str]:
 
 
 def _summaries(models: Models, quantiles: Sequence[float]) -> Iterator[str]:
+    """Like Triton, without that of whole requests where answers may come from a cache."""
     since = time.monotonic_ns() - _WINDOW_NS
     for name, text, total, value in _SUMMARIES:
         rows: list[Row] = []
         for labels, model, counts in models:
-            if model.stats.samples is None:
+            cached = model.caching is not None and name == _SUMMARIES[0][0]
+            if model.stats.samples is None or cached:
                 continue
-            recent = sorted(value(one) for one in model.stats.samples if one.ended_ns > since)
-            rows += [("_count", labels, counts.requests), ("_sum", labels, total(counts) // 1000)]
-            for quantile in quantiles:
-                at = {**labels, "quantile": f"{quantile:g}"}
-                rows.append(("", at, _quantile(recent, quantile)))
+            recent = [value(one) for one in model.stats.samples if one.ended_ns > since]
+            whole = Duration(counts.requests, total(counts))
+            rows += _summary(labels, recent, whole, quantiles)
         yield from _family(name, "summary", text, rows)
+    for name, text, looks, counted in _CACHE_SUMMARIES:
+        rows = []
+        for labels, model, counts in models:
+            if model.stats.samples is None or model.caching is None:
+                continue
+            recent = [one.ns for one in looks(model.stats) if one.ended_ns > since]
+            rows += _summary(labels, recent, counted(counts), quantiles)
+        yield from _family(name, "summary", text, rows)
+
+
+def _summary(
+    labels: Labels, recent: list[int], total: Duration, quantiles: Sequence[float]
+) -> Iterator[Row]:
+    recent.sort()
+    yield "_count", labels, total.count
+    yield "_sum", labels, total.ns // 1000
+    for quantile in quantiles:
+        yield "", {**labels, "quantile": f"{quantile:g}"}, _quantile(recent, quantile)
 
 
 def _quantile(ordered: Sequence[int], quantile: float) -> int | float:
