@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator
+from time import monotonic_ns
 from typing import Callable, Union
 
 from nerite.core.errors import InferenceError, Status, invalid
@@ -25,19 +25,14 @@ Deliver = Callable[["Call", Answer], None]
 # Not an answer: what a backend's call delivers when it is to be executed once more.
 RESCHEDULED = Response()
 
-
-def _nowhere(call: Call, answer: Answer) -> None:
-    """Where the answers of a call go that has ended."""
+# One for all calls: cancelling is rare.
+_cancelling = threading.Lock()
 
 
 def _refuse(call: Call) -> None:
     text = "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is "
     remedy = "Set 'iterative_sequence: true' in its sequence_batching."
     call.fail(invalid(f"{text}not configured to handle such a flag. {remedy}"))
-
-
-def _ignore(held: bool) -> None:
-    """Nobody can wait."""
 
 
 class Call:
@@ -49,61 +44,44 @@ class Call:
     input_ns (reading tensors) and infer_ns (executing). The statistics' own: how many answers
     were given, when the last, and of the first call of an execution its size in batch items.
 
+    cancelled: nobody waits for the answer any more; set by `cancel`.
+    holder: told when that happens; set by who has the call now, a queue or an instance.
     again: takes a call whose backend rescheduled it; set by the schedulers that can do that.
     hold: asks whoever answers to wait with further answers (True), or to go on; set by those who
     can pass it on.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_cancelled",
-        "_deliver",
-        "_ended",
-        "_lock",
-        "_watchers",
-        "again",
-        "answered_ns",
-        "answers",
-        "batch_size",
-        "ended_ns",
-        "execution_size",
-        "hold",
-        "infer_ns",
-        "input_ns",
-        "received_ns",
-        "request",
-        "taken_ns",
-    )
+    # Of the class, for most calls never change them, and one is made for every request.
+    taken_ns = ended_ns = input_ns = infer_ns = 0
+    answers = answered_ns = execution_size = 0
+    cancelled = False
+    holder: Callable[[Call], None] | None = None
+    again: Callable[[Call], None] | None = None
+    hold: Callable[[bool], None] | None = None
+    _watchers: tuple[Callable[[], None], ...] = ()
 
     def __init__(self, request: Request, deliver: Deliver, batch_size: int = 1) -> None:
         self.request = request
         self.batch_size = batch_size
-        self.received_ns = time.monotonic_ns()
-        self.taken_ns = self.ended_ns = self.input_ns = self.infer_ns = 0
-        self.answers = self.answered_ns = self.execution_size = 0
-        self.again: Callable[[Call], None] = _refuse
-        self.hold: Callable[[bool], None] = _ignore
-        self._deliver = deliver
-        self._lock = threading.Lock()
-        self._ended = False
-        self._cancelled = False
-        self._watchers: list[Callable[[], None]] | None = None
+        self.received_ns = monotonic_ns()
+        # Whoever takes it out has ended the call, which one thread alone can. And who asked,
+        # who holds the call to cancel it, is then held no longer: a circle of the two would keep
+        # every request until the garbage collector comes by.
+        self._to = [deliver]
 
     @property
     def ended(self) -> bool:
-        return self._ended
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled
+        return not self._to
 
     def send(self, response: Response) -> bool:
         """Give an answer; False when the call has ended already and the answer is dropped."""
         if response.final:
             return self._end(response)
-        if self._ended:
+        try:
+            deliver = self._to[0]
+        except IndexError:
             return False
-        self._deliver(self, response)
+        deliver(self, response)
         return True
 
     def fail(self, error: InferenceError) -> bool:
@@ -117,49 +95,47 @@ class Call:
 
     def put_back(self) -> None:
         """What an instance does with a call that its backend rescheduled."""
-        with self._lock:
-            self._watchers = None
-        self.again(self)
+        self._watchers = ()
+        (self.again or _refuse)(self)
 
     def redirect(self, through: Callable[[Deliver], Deliver]) -> None:
         """Have the answers pass through what `through` makes of where they went so far."""
-        self._deliver = through(self._deliver)
+        if self._to:
+            self._to[0] = through(self._to[0])
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: tell those who work on it, once."""
-        with self._lock:
-            if self._cancelled or self._ended:
+        with _cancelling:
+            if self.cancelled or not self._to:
                 return
-            self._cancelled = True
-            watchers, self._watchers = self._watchers, None
-        for watcher in watchers or ():
+            self.cancelled = True
+            watchers, self._watchers = self._watchers, ()
+        for watcher in watchers:
             watcher()
+        if self.holder is not None:
+            self.holder(self)
 
     def on_cancel(self, watcher: Callable[[], None]) -> None:
         """Call `watcher` when the call is cancelled, at once if it already is."""
-        with self._lock:
-            if not self._cancelled:
-                if self._watchers is None:
-                    self._watchers = []
-                self._watchers.append(watcher)
+        with _cancelling:
+            if not self.cancelled:
+                self._watchers = (*self._watchers, watcher)
                 return
         watcher()
 
     def _end(self, answer: Answer) -> bool:
-        with self._lock:
-            if self._ended:
-                return False
-            self._ended = True
-            self._watchers = None
-        self.ended_ns = time.monotonic_ns()
-        # Who asked holds the call, to cancel it, and is held no longer: a circle of the two would
-        # keep every request until the garbage collector comes by.
-        deliver, self._deliver = self._deliver, _nowhere
+        try:
+            deliver = self._to.pop()
+        except IndexError:
+            return False
+        if self._watchers:
+            self._watchers = ()
+        self.ended_ns = monotonic_ns()
         deliver(self, answer)
         return True
 
     def __del__(self) -> None:
-        if not getattr(self, "_ended", True):
+        if getattr(self, "_to", None):
             self.fail(InferenceError(Status.INTERNAL, "the model dropped the request unanswered"))
 
 

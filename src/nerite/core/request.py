@@ -14,7 +14,7 @@ from nerite.core.tensor import Tensor
 
 Parameter = Union[bool, int, float, str]  # noqa: UP007  evaluated, and workers may run on 3.8
 
-_NONE: Mapping[str, Parameter] = MappingProxyType({})
+NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 
 
 class Trace(Protocol):
@@ -53,7 +53,7 @@ class Request(NamedTuple):
     version: str = ""
     id: str = ""
     outputs: Tuple[str, ...] = ()  # noqa: UP006  evaluated, and workers may run on 3.8
-    parameters: Mapping[str, Parameter] = _NONE
+    parameters: Mapping[str, Parameter] = NO_PARAMETERS
     priority: int = 0
     timeout_us: int = 0
     sequence_id: Union[int, str] = 0  # noqa: UP007  the same
@@ -76,6 +76,6 @@ class Response(NamedTuple):
     """
 
     outputs: Mapping[str, Tensor] = MappingProxyType({})
-    parameters: Mapping[str, Parameter] = _NONE
+    parameters: Mapping[str, Parameter] = NO_PARAMETERS
     final: bool = True
     error: Union[InferenceError, None] = None  # noqa: UP007  evaluated, and workers run on 3.8

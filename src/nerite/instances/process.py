@@ -62,6 +62,7 @@ class ProcessInstance:
         self._home = home
         self._cores = cores
         self._numbers = itertools.count(1)
+        self._told = self._cancelled  # bound once
         self._calls: dict[int, Call] = {}
         self._batches: dict[int, tuple[Callable[[], None], list[Call]]] = {}
         # A decoupled model may work on a batch that is done: what it asks, it asks for that.
@@ -100,34 +101,41 @@ class ProcessInstance:
         return config
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
-        batch = next(self._numbers)
-        self._batches[batch] = done, calls
         if self._timeout and self._timer is None:
             self._time()
         self.in_flight += 1
         if not self._entries:
             # What else comes in this turn of the loop goes into the same message.
             self._loop.call_soon(self._flush)
-        last = calls[-1]
+        batch = 0
+        left = len(calls)
         for call in calls:
             number = next(self._numbers)
+            batch = batch or number  # an execution has the number of its first call
+            left -= 1
             self._calls[number] = call
-            call.on_cancel(partial(self._cancel, number))
+            call.holder = self._told
             if self._decoupled:
                 call.hold = partial(self._hold, number)
-            flags = (wire.LAST if call is last else 0) | (wire.CANCELLED if call.cancelled else 0)
+            flags = 0 if left else wire.LAST
+            if call.cancelled:
+                flags |= wire.CANCELLED
             head, payload = self._heads.of_request(call.request)
-            self._entries.append(wire.Entry(number, batch, 0, 0, flags, head, payload))
+            self._entries.append(wire.entry(number, batch, 0, 0, flags, head, payload, 0))
+        self._batches[batch] = done, calls
 
     def _flush(self) -> None:
         if self._entries and self._link is not None:
             entries, self._entries = self._entries, []
             self._link.send_entries(wire.CALLS, entries)
 
-    def _cancel(self, number: int) -> None:
-        if number in self._calls and self._link is not None:
-            self._flush()
-            self._link.send(wire.encode(wire.CANCEL, {"number": number}))
+    def _cancelled(self, call: Call) -> None:
+        """Tell the worker that a call which it has is cancelled."""
+        for number, one in self._calls.items():
+            if one is call and self._link is not None:
+                self._flush()
+                self._link.send(wire.encode(wire.CANCEL, {"number": number}))
+                return
 
     def _hold(self, number: int, held: bool) -> None:
         if number in self._calls and self._link is not None:
@@ -203,11 +211,12 @@ class ProcessInstance:
         if message.kind == wire.ANSWERS:
             # What comes next is sent before the answers are written: the worker need not wait.
             for entry in message.entries:
-                if entry.flags & wire.DONE:
+                if entry[4] & wire.DONE:
                     self._done(entry)
-            self._flush()
+            if self._entries:
+                self._flush()
             for entry in message.entries:
-                if entry.number:
+                if entry[0]:
                     self._answer(entry)
         elif message.kind == wire.QUESTIONS:
             for entry in message.entries:
@@ -248,12 +257,13 @@ class ProcessInstance:
 
     def _done(self, entry: wire.Entry) -> None:
         self.in_flight -= 1
-        self._busy_ns += (0.1 if self._busy_ns else 1.0) * (entry.infer_ns - self._busy_ns)
+        self._busy_ns += (0.1 if self._busy_ns else 1.0) * (entry[3] - self._busy_ns)
         if self._busy_ns < _FAST_NS and not self._asks:
-            self.capacity = min(_MOST_AHEAD, 1 + int(_AHEAD_NS / max(self._busy_ns, 1.0)))
+            ahead = 1 + int(_AHEAD_NS / (self._busy_ns or 1.0))
+            self.capacity = ahead if ahead < _MOST_AHEAD else _MOST_AHEAD
         else:
             self.capacity = 1
-        done, calls = self._batches.pop(entry.batch)
+        done, calls = self._batches.pop(entry[1])
         if self._timer is not None:
             self._time()  # the next one begins now
         if self._decoupled and self._asks:
@@ -311,12 +321,12 @@ class ProcessInstance:
         return any(one is call for one in self._calls.values())
 
     def _answer(self, entry: wire.Entry) -> None:
-        final = entry.flags & wire.LAST
-        call = self._calls.pop(entry.number, None) if final else self._calls.get(entry.number)
+        number, _, input_ns, infer_ns, flags, _, _, start_ns = entry
+        call = self._calls.pop(number, None) if flags & wire.LAST else self._calls.get(number)
         if call is None:
             return
-        call.taken_ns, call.input_ns, call.infer_ns = entry.start_ns, entry.input_ns, entry.infer_ns
-        if entry.flags & wire.AGAIN:
+        call.taken_ns, call.input_ns, call.infer_ns = start_ns, input_ns, infer_ns
+        if flags & wire.AGAIN:
             call.put_back()
             return
         answer = self._heads.answer(entry)

@@ -69,10 +69,10 @@ class Outbox:
         except IndexError:  # written
             self.put(wire.Entry(0, batch, 0, busy, wire.DONE))
             return
-        if isinstance(entry, wire.Entry) and entry.number == last and entry.flags == wire.LAST:
+        if type(entry) is wire.Entry and entry[0] == last and entry[4] == wire.LAST:
             number, _, input_ns, infer_ns, flags, head, payload, start = entry
             flags |= wire.DONE
-            entry = wire.Entry(number, batch, input_ns, infer_ns, flags, head, payload, start)
+            entry = wire.entry(number, batch, input_ns, infer_ns, flags, head, payload, start)
             self._entries.append(entry)
         else:
             self._entries.append(entry)
@@ -186,16 +186,16 @@ class Worker:
         start = time.monotonic_ns()
         for entry in entries:
             calls.append(self._call(entry))
-            if entry.flags & wire.LAST:
-                self._execute_batch(backend, calls, entry.batch, start)
+            if entry[4] & wire.LAST:
+                self._execute_batch(backend, calls, entry[1], start)
                 calls = []
                 start = time.monotonic_ns()
 
     def _call(self, entry: wire.Entry) -> Call:
         request = self._heads.request(self._model, entry)
-        call = Call(request, partial(self._answer, entry.number))
-        self._calls[entry.number] = call
-        if entry.flags & wire.CANCELLED:
+        number = entry[0]
+        call = self._calls[number] = Call(request, partial(self._answer, number))
+        if entry[4] & wire.CANCELLED:
             call.cancel()
         return call
 
@@ -221,7 +221,8 @@ class Worker:
 
     def _answer(self, number: int, call: Call, answer: Answer) -> None:
         infer_ns = call.infer_ns or time.monotonic_ns() - call.taken_ns - call.input_ns
-        call.infer_ns = 0  # a mark is of one answer
+        if call.infer_ns:
+            call.infer_ns = 0  # a mark is of one answer
         try:
             head, payload = self._heads.of_answer(answer)
         except (TypeError, ValueError) as error:
@@ -232,9 +233,10 @@ class Worker:
             final |= wire.AGAIN
         if self._held:
             self._wait(number, bool(final))
-        times = (call.input_ns, infer_ns)
-        entry = wire.Entry(number, 0, *times, final, head, payload, call.taken_ns)
-        self._outbox.put(entry)
+        start = call.taken_ns
+        self._outbox.put(
+            wire.entry(number, 0, call.input_ns, infer_ns, final, head, payload, start)
+        )
         if not final:
             self._outbox.flush()  # the next may take its time
 

@@ -74,6 +74,8 @@ class BatchScheduler:
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._held = int(os.environ.get(HOLD, "0")) if batching.max_size > 1 else 0
+        # Whether a call that finds an instance free goes to it at once.
+        self._straight = not (self._held or batching.delay_ns)
         # Executions that an instance is handed at once: what waits meanwhile makes a batch.
         self._ahead = 2 if batching.max_size > 1 else None
 
@@ -83,11 +85,13 @@ class BatchScheduler:
             call.fail(InferenceError(Status.UNAVAILABLE, f"{call.request.label}{text}requests"))
             return
         # A time-out may be over already: the queue looks.
-        waits = self._held or self._batching.delay_ns or call.request.timeout_us
-        if not (self._queue or waits):
+        if self._straight and not (self._queue.count or call.request.timeout_us):
             instance = self._pool.take(self._ahead)
             if instance is not None:
-                self._execute([call], instance)
+                call.taken_ns = time.monotonic_ns()
+                calls = [call]
+                self._on_execute(calls)
+                instance.execute(calls, self._dispatch)
                 return
         try:
             self._queue.put(call)
@@ -108,12 +112,14 @@ class BatchScheduler:
 
     def dispatch(self) -> None:
         queue = self._queue
-        while len(queue):
+        while queue.count:
             for call, error in queue.expire():
                 call.fail(error)
-            if len(queue) < self._held:
+            if queue.count < self._held:
                 return
-            self._held = 0
+            if self._held:
+                self._held = 0
+                self._straight = not self._batching.delay_ns
             instance = self._pool.take(self._ahead)
             if instance is None:
                 self._fail_all(self._pool.broken)

@@ -352,7 +352,7 @@ class _Ask:
 
     def hold(self, held: bool) -> None:
         call = self._asked() if self._asked is not None else None
-        if self.node.step.holds and call is not None:
+        if self.node.step.holds and call is not None and call.hold is not None:
             call.hold(held)
 
     def cancel(self) -> None:

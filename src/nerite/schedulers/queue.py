@@ -100,12 +100,13 @@ class Queue:
             for number in range(1, levels.number + 1)
         }  # fmt: skip
         self._by_priority = {number: _Level(policy) for number, policy in policies.items()}
-        self._count = 0
+        self.count = 0
         self._stale = False
         self._soonest = _NEVER  # no call expires before
+        self._note = self._note_cancelled  # bound once
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Call]:
         for level in self._by_priority.values():
@@ -123,10 +124,12 @@ class Queue:
         end = self._by_priority[number].put(call)
         if end and (not self._soonest or end < self._soonest):
             self._soonest = end
-        self._count += 1
-        call.on_cancel(self._note_cancelled)
+        self.count += 1
+        call.holder = self._note
+        if call.cancelled:
+            self._note(call)
 
-    def _note_cancelled(self) -> None:
+    def _note_cancelled(self, call: Call) -> None:
         self._stale = True
         self._changed()
 
@@ -139,7 +142,7 @@ class Queue:
             return []
         self._stale = False
         gone = [gone for level in self._by_priority.values() for gone in level.expire(now)]
-        self._count -= len(gone)
+        self.count -= len(gone)
         self._soonest = self.next_expiry
         return gone
 
@@ -151,7 +154,7 @@ class Queue:
                 taken.append(level.in_time.popleft()[0])
             while level.delayed and len(taken) < count:
                 taken.append(level.delayed.popleft())
-        self._count -= len(taken)
+        self.count -= len(taken)
         return taken
 
     @property

@@ -11,7 +11,9 @@ from nerite.backends.python.bls import ResponseIterator, ask
 from nerite.backends.python.errors import TritonModelException, message_of
 from nerite.backends.python.pb_tensor import Tensor
 from nerite.backends.python.response import (
+    InferenceResponse,
     InferenceResponseSender,
+    deliver,
     parameters_of,
     tensor_list,
 )
@@ -104,13 +106,8 @@ class InferenceRequest:
         ]
         if missing:
             raise TypeError(f"InferenceRequest lacks {', '.join(missing)}")
-        self._model = message_of(model_name, "InferenceRequest: model_name")
-        self._id = message_of(request_id, "InferenceRequest: request_id")
         where = f"for request with id '{request_id}' and model name '{model_name}'"
-        self._inputs: list[Tensor] | None = tensor_list(
-            inputs, f"Input tensor {where} should not be empty."
-        )
-        self._wanted = _names(requested_output_names, where)
+        self._inputs = tensor_list(inputs, f"Input tensor {where} should not be empty.")
         if isinstance(correlation_id, bool) or not isinstance(correlation_id, (int, str)):
             raise TypeError("Correlation ID must be integer or string")
         for name, number in (
@@ -120,60 +117,59 @@ class InferenceRequest:
         ):
             if not isinstance(number, int):
                 raise TypeError(f"InferenceRequest: {name} must be an integer")
-        self._version = "" if model_version < 0 else str(model_version)
-        self._correlation_id = correlation_id
+        self._request = Request(
+            model=message_of(model_name, "InferenceRequest: model_name"),
+            inputs={},
+            version="" if model_version < 0 else str(model_version),
+            id=message_of(request_id, "InferenceRequest: request_id"),
+            outputs=_names(requested_output_names, where),
+            parameters=parameters_of(parameters),
+            timeout_us=timeout,
+            sequence_id=correlation_id,
+        )
         self._flags = flags
-        self._timeout = timeout
         self._trace = trace
-        self._parameters: Mapping[str, Parameter] = parameters_of(parameters)
-        self._call: Call | None = None
-        self._sender: InferenceResponseSender | None = None
-        self.release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
 
     @classmethod
     def of(cls, call: Call, received: Received) -> InferenceRequest:
         """The request of a call that has come in."""
         made = cls.__new__(cls)
-        request = call.request
         made._call = call
-        made._model, made._id, made._version = request.model, request.id, request.version
-        made._inputs = None
-        made._wanted = request.outputs
-        made._correlation_id = request.sequence_id
-        made._timeout = request.timeout_us
-        made._parameters = request.parameters
-        made._flags = request.sequence_start | request.sequence_end << 1
-        made._trace = _UNTRACED if request.trace is None else _trace_of(request)
-        made._sender = InferenceResponseSender(
-            call, request.outputs or received.outputs, received.decoupled
-        )
+        made._request = call.request
         made._received = received
-        made.release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
         return made
 
+    # Of the class, for what comes in mostly leaves them as they are.
     _received = Received((), False)
+    _call: Call | None = None
+    _inputs: list[Tensor] | None = None
+    _flags: int | None = None
+    _trace: InferenceTrace | None = None
+    _sender: InferenceResponseSender | None = None
+    release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
 
     def inputs(self) -> list[Tensor]:
         if self._inputs is None:
-            assert self._call is not None
-            arrays = self._call.request.inputs
+            arrays = self._request.inputs
             self._inputs = [Tensor.of(name, arrays[name]) for name in arrays]
         return self._inputs
 
     def requested_output_names(self) -> set[str]:
         """The outputs that are wanted: all of them where the client named none."""
-        return set(self._wanted or self._received.outputs)
+        return set(self._request.outputs or self._received.outputs)
 
     def request_id(self) -> str:
-        return self._id
+        return self._request.id
 
     def correlation_id(self) -> int | str:
-        return self._correlation_id
+        return self._request.sequence_id
 
     def model_name(self) -> str:
-        return self._model
+        return self._request.model
 
     def flags(self) -> int:
+        if self._flags is None:
+            return self._request.sequence_start | self._request.sequence_end << 1
         return self._flags
 
     def set_flags(self, flags: int) -> None:
@@ -181,13 +177,15 @@ class InferenceRequest:
         self._flags = flags
 
     def timeout(self) -> int:
-        return self._timeout
+        return self._request.timeout_us
 
     def parameters(self) -> str:
         """The parameters as a JSON object."""
-        return json.dumps(dict(self._parameters))
+        return json.dumps(dict(self._request.parameters))
 
     def trace(self) -> InferenceTrace:
+        if self._trace is None:
+            self._trace = _UNTRACED if self._request.trace is None else _trace_of(self._request)
         return self._trace
 
     def is_cancelled(self) -> bool:
@@ -204,11 +202,24 @@ class InferenceRequest:
 
     def get_response_sender(self) -> InferenceResponseSender:
         if self._sender is None:
-            raise TritonModelException(
-                "Unable to send response. Response sender has no reference to the decoupled state "
-                "of the model."
-            )
+            if self._call is None:
+                raise TritonModelException(
+                    "Unable to send response. Response sender has no reference to the decoupled "
+                    "state of the model."
+                )
+            wanted, decoupled = self._wanted(), self._received.decoupled
+            self._sender = InferenceResponseSender(self._call, wanted, decoupled)
         return self._sender
+
+    def finish(self, response: InferenceResponse) -> None:
+        """Give the response that `execute` has returned."""
+        if self._sender is not None or self._call is None:
+            self.get_response_sender().finish(response)
+        else:
+            deliver(self._call, response, self._wanted(), True)
+
+    def _wanted(self) -> Sequence[str]:
+        return self._request.outputs or self._received.outputs
 
     def exec(self, decoupled: bool = False) -> Any:
         """Ask the model and wait: an InferenceResponse, or with `decoupled` an iterator of them.
@@ -227,18 +238,13 @@ class InferenceRequest:
         return _settled(first, iterator, decoupled)
 
     def _question(self) -> Request:
-        return Request(
-            model=self._model,
+        flags = self._flags or 0
+        trace = self._trace or _UNTRACED
+        return self._request._replace(
             inputs={tensor.name(): tensor.array() for tensor in self.inputs()},
-            version=self._version,
-            id=self._id,
-            outputs=tuple(self._wanted),
-            parameters=self._parameters,
-            timeout_us=self._timeout,
-            sequence_id=self._correlation_id,
-            sequence_start=bool(self._flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_START),
-            sequence_end=bool(self._flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
-            trace=self._trace if self._trace.traced else None,  # type: ignore[arg-type]
+            sequence_start=bool(flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_START),
+            sequence_end=bool(flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
+            trace=trace if trace.traced else None,  # type: ignore[arg-type]
         )
 
 

@@ -55,11 +55,11 @@ class InferenceResponse:
         if self._error is not None:
             error = InferenceError(self._error.code(), self._error.message())
             return error if final else Response({}, self._parameters, False, error)
-        outputs = {
-            tensor.name(): tensor.array()
-            for tensor in self._tensors
-            if not wanted or tensor.name() in wanted
-        }
+        outputs = {}
+        for tensor in self._tensors:
+            name = tensor.name()
+            if not wanted or name in wanted:
+                outputs[name] = tensor.array()
         return Response(outputs, self._parameters, final)
 
     @classmethod
@@ -82,8 +82,8 @@ class InferenceResponseSender:
         self._call: Call | None = call
         self._wanted = wanted
         self._decoupled = decoupled
-        self._sent = 0
-        self._closed = False
+        self._closed = call.ended
+        self._sent = int(self._closed)
         self._lock = threading.Lock()
 
     @property
@@ -108,7 +108,8 @@ class InferenceResponseSender:
         if response is None:
             call.send(Response())
             return
-        self.deliver(call, response, bool(flags))
+        # The one response of a model that is not decoupled ends its request, flag or no flag.
+        deliver(call, response, self._wanted, bool(flags) or not self._decoupled)
 
     def mark_computed(self) -> None:
         """The next response is computed and from now on written: for the statistics, which
@@ -116,17 +117,9 @@ class InferenceResponseSender:
         if self._call is not None:
             self._call.infer_ns = time.monotonic_ns() - self._call.taken_ns - self._call.input_ns
 
-    def deliver(self, call: Call, response: InferenceResponse, final: bool) -> None:
-        # The one response of a model that is not decoupled ends its request, flag or no flag.
-        answer = response.answer(self._wanted, final or not self._decoupled)
-        if isinstance(answer, InferenceError):
-            call.fail(answer)
-        else:
-            call.send(answer)
-
     def finish(self, response: InferenceResponse) -> None:
         """Give the response that `execute` has returned."""
-        self.deliver(self._note(response, True), response, True)
+        deliver(self._note(response, True), response, self._wanted, True)
 
     def _note(self, response: InferenceResponse | None, final: bool) -> Call:
         with self._lock:
@@ -158,6 +151,15 @@ class InferenceResponseSender:
 
     def is_cancelled(self) -> bool:
         return self._call is not None and self._call.cancelled
+
+
+def deliver(call: Call, response: InferenceResponse, wanted: Sequence[str], final: bool) -> None:
+    """Answer a call with a user's response."""
+    answer = response.answer(wanted, final)
+    if isinstance(answer, InferenceError):
+        call.fail(answer)
+    else:
+        call.send(answer)
 
 
 def tensor_list(tensors: Any, empty: str) -> list[Tensor]:

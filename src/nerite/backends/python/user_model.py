@@ -65,10 +65,10 @@ class PythonBackend:
         requests = [InferenceRequest.of(call, received) for call in calls]
         try:
             responses = self._model.execute(requests)
-            if hasattr(responses, "send") and hasattr(responses, "__await__"):
+            if hasattr(type(responses), "__await__"):
                 responses = self._await(responses, requests, calls)
             if responses is not None:
-                self._answer(calls, requests, responses)
+                self._answer(requests, responses)
         except Exception as error:
             self._fail(calls, requests, error)
         for call, request in zip(calls, requests):
@@ -101,11 +101,11 @@ class PythonBackend:
             request.get_response_sender().close()
             call.fail(InferenceError(Status.INTERNAL, message))
 
-    def _answer(self, calls: list[Call], requests: list[InferenceRequest], responses: Any) -> None:
+    def _answer(self, requests: list[InferenceRequest], responses: Any) -> None:
         self._check(requests, responses)
         for request, response in zip(requests, responses):
             if response is not None:
-                request.get_response_sender().finish(response)
+                request.finish(response)
 
     def _must_return_none(self) -> str:
         return (
