@@ -317,7 +317,7 @@ class Server:
 
         Raises InferenceError when the model or the request is wrong, and then delivers nothing.
         """
-        return self._model(request).submit(request, deliver)
+        return self.taking(request.model, request.version).submit(request, deliver)
 
     def decoupled(self, name: str, version: str = "") -> bool:
         """Whether a model gives any number of responses. InferenceError for unknown ones."""
@@ -329,13 +329,14 @@ class Server:
 
     def infer(self, request: Request) -> Responses:
         """The same for those who await the answers."""
-        return self._model(request).infer(request)
+        return self.taking(request.model, request.version).infer(request)
 
-    def _model(self, request: Request) -> Model:
+    def taking(self, name: str, version: str = "") -> Model:
+        """The model that takes a request; as `find`, and InferenceError while the server stops."""
         if self._exiting:
             text = "Server is stopping, scheduler for model has stopped accepting new requests"
             raise InferenceError(Status.UNAVAILABLE, text)
-        return self.find(request.model, request.version)
+        return self.find(name, version)
 
     async def close(self, timeout: float = 30.0) -> None:
         """Refuse new requests, let the open ones finish for up to `timeout` seconds, unload."""

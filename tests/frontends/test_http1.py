@@ -471,6 +471,6 @@ async def test_heads_that_never_repeat_are_not_kept(listen: Listen) -> None:
     client = await port.connect()
     for number in range(3000):
         await client.ask(b"GET / HTTP/1.1\r\nX: %d\r\n\r\n" % number)
-    assert len(port.listener._heads) <= 1024
+    assert len(port.listener.heads) <= 1024
     await client.ask(b"GET / HTTP/1.1\r\nX: " + b"y" * 8000 + b"\r\n\r\n")
-    assert all(len(head) < 8000 for head in port.listener._heads)
+    assert all(len(head) < 8000 for head in port.listener.heads)

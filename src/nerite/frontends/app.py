@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from nerite.frontends.answers import not_found
+from nerite.core.errors import InferenceError
+from nerite.frontends.answers import answer_error, not_found
 from nerite.frontends.asgi import Bridge
-from nerite.frontends.http1 import Exchange
+from nerite.frontends.http1 import Exchange, Handler, Head
 from nerite.frontends.intake import Intake
 from nerite.frontends.metrics import Metrics
 from nerite.frontends.pages import Pages
@@ -36,16 +37,25 @@ class App:
         self._pages = Pages()
 
     def __call__(self, exchange: Exchange) -> None:
-        path = exchange.head.path
+        head = exchange.head
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("HTTP request: %s %s", exchange.head.method, path)
+            log.debug("HTTP request: %s %s", head.method, head.path)
+        if head.route is None:
+            head.route = self._route(head)
+        try:
+            head.route(exchange)
+        except InferenceError as error:
+            answer_error(exchange, error)
+
+    def _route(self, head: Head) -> Handler:
+        """What answers this head; kept with it, for clients repeat themselves."""
+        path = head.path
         if path.startswith("/v2/") or path == "/v2":
-            self._v2(exchange)
-        elif path.startswith("/v1/") or path in ("/v1", "/openapi.json"):
-            self._images(exchange)
-        elif self._pages.has(path):
-            self._pages(exchange)
-        elif path == "/metrics" and self._metrics is not None:
-            self._metrics(exchange)
-        else:
-            not_found(exchange)
+            return self._v2.route(head)
+        if path.startswith("/v1/") or path in ("/v1", "/openapi.json"):
+            return self._images
+        if self._pages.has(path):
+            return self._pages
+        if path == "/metrics" and self._metrics is not None:
+            return self._metrics
+        return not_found

@@ -12,17 +12,17 @@ JSON = b"Content-Type: application/json\r\n"
 _BROKEN = b'{"error":"internal error; the server\'s log says more"}'
 
 
-_SMALL = 1 << 16  # a part above this is written by itself and not copied
+SMALL = 1 << 16  # a part above this is written by itself and not copied
 
 
 def write_parts(transport: Any, parts: Sequence[Body]) -> None:
     """In as few pieces as copies are cheap."""
-    if sum(map(len, parts)) <= _SMALL:
+    if sum(map(len, parts)) <= SMALL:
         transport.write(b"".join(parts))
         return
     small: list[Body] = []
     for part in parts:
-        if len(part) <= _SMALL:
+        if len(part) <= SMALL:
             small.append(part)
             continue
         if small:

@@ -59,12 +59,13 @@ class Stage:
 
         Raises BadRequest for what cannot be one.
         """
-        data = self._data
-        if data[self.at] == _CR:
+        data, at = self._data, self.at
+        if data[at] == _CR:
             self._skip_empty_lines()
+            at = self.at
         end = data.find(b"\r\n\r\n", self._searched, self.filled) + 4
-        if 4 <= end <= self.at + limit:
-            return bytes(self.view[self.at : end])
+        if 4 <= end <= at + limit:
+            return bytes(self.view[at:end])
         if end >= 4 or len(self) > limit:
             text = f"the request's head is longer than {limit} bytes"
             raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)

@@ -22,6 +22,7 @@ from nerite.frontends.asking import ask
 from nerite.frontends.http1 import Body, Exchange
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.v2_json import json_document, json_tensor, scalar_parameter
+from nerite.model import Model
 from nerite.server import Server
 
 _EVENTS = b"Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
@@ -40,24 +41,27 @@ class GenerateDoor:
 
     def generate(self, name: str, version: str, exchange: Exchange) -> None:
         """One answer, as JSON."""
-        request, model_version = self._request(name, version, exchange)
-        ask(self._server, exchange, request, _Single(exchange, model_version).deliver)
+        model = self._server.taking(name, version)
+        request = self._request(model, version, exchange)
+        deliver = _Single(exchange, str(model.version)).deliver
+        ask(model, self._server.tracer, exchange, request, deliver)
 
     def stream(self, name: str, version: str, exchange: Exchange) -> None:
         """Every answer, as a server-sent event."""
-        request, model_version = self._request(name, version, exchange)
-        ask(self._server, exchange, request, _Events(exchange, model_version).deliver)
+        model = self._server.taking(name, version)
+        request = self._request(model, version, exchange)
+        deliver = _Events(exchange, str(model.version)).deliver
+        ask(model, self._server.tracer, exchange, request, deliver)
 
-    def _request(self, name: str, version: str, exchange: Exchange) -> tuple[Request, str]:
-        model = self._server.find(name, version)
+    def _request(self, model: Model, version: str, exchange: Exchange) -> Request:
         document = json_document(exchange.body)
         _refuse_twins(exchange.body, model.contract.inputs)
         inputs: dict[str, Tensor] = {}
         parameters: dict[str, Parameter] = {}
         _sort(document, model.contract.inputs, inputs, parameters)
         id = parameters.pop("id", "")
-        request = Request(name, inputs, version, str(id), parameters=parameters)
-        return self._forward(request, exchange.head.pairs), str(model.version)
+        request = Request(model.name, inputs, version, str(id), parameters=parameters)
+        return self._forward(request, exchange.head.pairs)
 
 
 def _refuse_twins(body: Body, specs: Mapping[str, TensorSpec]) -> None:

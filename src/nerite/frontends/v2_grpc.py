@@ -22,7 +22,7 @@ from nerite.frontends.regions import Regions
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_packed import Messages
 from nerite.frontends.v2_repository import index_entry
-from nerite.frontends.v2_response import Target
+from nerite.frontends.v2_response import target_of
 from nerite.frontends.v2_service import add_service
 from nerite.frontends.v2_settings import log_settings, trace_setting
 from nerite.frontends.v2_statistics import statistics
@@ -151,18 +151,18 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def _infer(self, data: bytes, context: Context) -> bytes:
         request, form = self._messages.decode(data)
-        model = self._server.find(request.model, request.version)
+        model = self._server.taking(request.model, request.version)
         if model.decoupled:
             text = "ModelInfer RPC doesn't support models with decoupled transaction policy"
             raise InferenceError(Status.UNSUPPORTED, text)
         if self._forward.active:
             carrier = carrier_of(context.invocation_metadata())
             request = self._forward(request, carrier.items())
-        target = Target(model, form, form.places(self._regions))
+        target = target_of(model, form, self._regions)
         if self._server.tracer.active:
             request = self._traced(request, context)
         # A client that hangs up cancels this task, and with it the call.
-        response = await self._server.infer(request).one()
+        response = await model.infer(request).one()
         return self._messages.encode(request, response, target)
 
     def _traced(self, asked: Request, context: Context) -> Request:

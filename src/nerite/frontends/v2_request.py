@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 
 from nerite.core.errors import invalid
 from nerite.core.layout import Layout, Packed, tight
-from nerite.core.request import Parameter, Request
+from nerite.core.request import NO_PARAMETERS, Parameter, Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
 from nerite.frontends.http1 import Body
 from nerite.frontends.regions import Regions
@@ -23,7 +22,6 @@ from nerite.frontends.v2_json import (
     NOT_IN_JSON,
     flag,
     json_bytes,
-    json_document,
     json_tensor,
     malformed,
     member_object,
@@ -36,72 +34,10 @@ from nerite.frontends.v2_json import (
 from nerite.frontends.v2_response import OutputForm, Wish
 from nerite.model import Model
 
-_KEPT = 1024
-_FIRST = b'{"id":"'  # how a document begins that begins with an id
-_KEPT_SIZE = 1 << 13  # bytes of a document above which it is not kept
+_new: Any = tuple.__new__  # past a NamedTuple's own, which is slow
 
 
-class Templates:
-    """Requests without their data, by what is left of their JSON.
-
-    A client that asks for the same names, types and shapes sends the same document every time,
-    but for the data in it: it is read once.
-    """
-
-    def __init__(self, regions: Regions) -> None:
-        self._regions = regions
-        self._kept: dict[tuple[str, str, bytes, bool], _Template] = {}
-
-    def decode(
-        self, model: str, version: str, body: Body, header_length: int | None
-    ) -> tuple[Request, OutputForm]:
-        """A request, and the form its answer is wanted in.
-
-        header_length: the value of Inference-Header-Content-Length, None when absent.
-        Raises InferenceError.
-        """
-        data = memoryview(b"")
-        if header_length is None:
-            document = json_document(body)
-            name = string(document, "id") if "id" in document else ""
-            document.pop("id", None)
-            values = _take_values(document)
-            template = self._find(model, version, orjson.dumps(document), False)
-        else:
-            view = memoryview(body)
-            text, name = _take_name(bytes(view[:header_length]))
-            template = self._find(model, version, text, True)
-            data, values = view[header_length:], template.values
-        request = template.request(data, values, self._regions)
-        return request._replace(id=name) if name else request, template.form
-
-    def _find(self, model: str, version: str, text: bytes, has_binary: bool) -> _Template:
-        key = (model, version, text, has_binary)
-        kept = self._kept.get(key)
-        if kept is None:
-            document = json_document(text)
-            values = _take_values(document) if has_binary else []
-            kept = _Template(model, version, document, has_binary)
-            kept.values = values
-            if len(text) <= _KEPT_SIZE:
-                if len(self._kept) >= _KEPT:
-                    self._kept.clear()
-                self._kept[key] = kept
-        return kept
-
-
-def _take_name(text: bytes) -> tuple[bytes, str]:
-    """A document without the request's id, and the id, where it is first, as Triton's clients put
-    it; else it stays."""
-    if text.startswith(_FIRST):
-        end = text.find(b'"', len(_FIRST))
-        name = text[len(_FIRST) : end]
-        if end > 0 and text[end + 1 : end + 2] == b"," and b"\\" not in name and name.isascii():
-            return b"{" + text[end + 2 :], name.decode()
-    return text, ""
-
-
-def _take_values(document: Mapping[str, Any]) -> list[Any]:
+def take_values(document: Mapping[str, Any]) -> list[Any]:
     """The values that stand in the document, which keeps an empty list in the place of each."""
     inputs = document.get("inputs")
     values: list[Any] = []
@@ -146,12 +82,13 @@ def raw_request(model: Model, version: str, body: Body) -> Request:
     return Request(model.name, {spec.name: data}, version)
 
 
-class _Template:
+class Template:
     """A request document without data. values: those of a document that had binary data too."""
 
     def __init__(
         self, model: str, version: str, document: Mapping[str, Any], has_binary: bool
     ) -> None:
+        self._model = model
         self._inputs: list[_Input] = []
         self.values: list[Any] = []
         names = set()
@@ -174,9 +111,9 @@ class _Template:
             inputs={},
             outputs=tuple(wishes),
             **_scheduling(parameters),
-            parameters=_parameters(parameters),
+            parameters=_parameters(parameters) or NO_PARAMETERS,
         )
-        self._rest = self._request[2:]
+        self._rest = tuple(self._request[2:])
 
     def _lay_out(self) -> Layout | None:
         """Of inputs that are all in the document or all behind it, as long as their shapes say."""
@@ -202,7 +139,8 @@ class _Template:
         if layout is not None and self._in_document and not data:
             packed = memoryview(b"".join(map(_json_data, self._inputs, values)))
         if layout is not None and layout.size == len(packed):
-            return Request(self._request.model, Packed(layout, packed), *self._rest)
+            made = (self._model, Packed(layout, packed), *self._rest)
+            return _new(Request, made)  # type: ignore[no-any-return]
         return self._request._replace(inputs=self._tensors(data, iter(values), regions))
 
     def _tensors(

@@ -21,6 +21,7 @@ from nerite.model import Model
 _NOT_IN_JSON = ("FP16", "BF16")
 _KEPT = 64
 _NOWHERE: dict[str, Place] = {}
+_new: Any = tuple.__new__  # past a NamedTuple's own, which is slow
 _NO_OUTPUTS = b',"outputs":[]}'
 
 
@@ -46,10 +47,8 @@ class Skeleton(NamedTuple):
     start: int = 0
 
     def first(self, name: str) -> bytes:
-        """The first text, with the request's id if it has one."""
+        """The first text, with the request's id."""
         text = self.texts[0]
-        if not name:
-            return text
         return b"".join((text[: self.start], b',"id":', orjson.dumps(name), text[self.start :]))
 
 
@@ -61,25 +60,23 @@ class OutputForm:
     """
 
     def __init__(self, wishes: Mapping[str, Wish], default_binary: bool) -> None:
-        self._wishes = wishes
+        self.wishes = wishes
         self._default = Wish(default_binary)
         self.plain = not any(wish.classes or wish.region for wish in wishes.values())
-        self._skeletons: dict[Layout, Skeleton] = {}
+        self.skeletons: dict[Layout, Skeleton] = {}
 
     def of(self, name: str) -> Wish:
-        return self._wishes.get(name, self._default)
+        return self.wishes.get(name, self._default)
 
     def is_binary(self, name: str) -> bool:
         return self.of(name).binary
 
-    def skeleton(self, request: Request, version: str, layout: Layout) -> Skeleton:
-        """What stands around the data of an answer of this layout."""
-        skeleton = self._skeletons.get(layout)
-        if skeleton is None:
-            skeleton = self._write(request, version, layout)
-            if len(self._skeletons) >= _KEPT:
-                self._skeletons.clear()
-            self._skeletons[layout] = skeleton
+    def write(self, request: Request, version: int, layout: Layout) -> Skeleton:
+        """What stands around the data of an answer of this layout, to be kept in `skeletons`."""
+        skeleton = self._write(request, str(version), layout)
+        if len(self.skeletons) >= _KEPT:
+            self.skeletons.clear()
+        self.skeletons[layout] = skeleton
         return skeleton
 
     def _write(self, request: Request, version: str, layout: Layout) -> Skeleton:
@@ -99,16 +96,6 @@ class OutputForm:
         *before, last = text.split(b'"data":[]')
         return Skeleton((*(one + b'"data":' for one in before), last), tuple(names), start)
 
-    def places(self, regions: Regions) -> dict[str, Place]:
-        """Where in shared memory outputs go. Raises InferenceError before the model is asked."""
-        if self.plain:
-            return _NOWHERE
-        return {
-            name: Place(regions.find(wish.region, wish.offset, wish.size), wish.offset, wish.size)
-            for name, wish in self._wishes.items()
-            if wish.region
-        }
-
 
 class Target(NamedTuple):
     """Who an answer is for: the version that gave it, the form and places it is wanted in."""
@@ -118,17 +105,30 @@ class Target(NamedTuple):
     places: Mapping[str, Place]
 
 
+def target_of(model: Model, form: OutputForm, regions: Regions) -> Target:
+    """Raises InferenceError, before the model is asked, where there is no such shared memory."""
+    if form.plain:
+        return _new(Target, (model, form, _NOWHERE))  # type: ignore[no-any-return]
+    places = {
+        name: Place(regions.find(wish.region, wish.offset, wish.size), wish.offset, wish.size)
+        for name, wish in form.wishes.items()
+        if wish.region
+    }
+    return Target(model, form, places)
+
+
 def encode(request: Request, response: Response, target: Target) -> tuple[list[Body], int | None]:
     """A response's body in parts, and the length of its JSON part when binary data follows.
 
     Raises InferenceError for what JSON cannot carry and what has no room in shared memory.
     """
     form, outputs = target.form, response.outputs
-    version = str(target.model.version)
     if type(outputs) is Packed and not response.parameters:
-        skeleton = form.skeleton(request, version, outputs.layout)
+        skeleton = form.skeletons.get(outputs.layout)
+        if skeleton is None:
+            skeleton = form.write(request, target.model.version, outputs.layout)
         if skeleton.texts:
-            first = skeleton.first(request.id)
+            first = skeleton.first(request.id) if request.id else skeleton.texts[0]
             if not skeleton.outputs:
                 return [first, outputs.data], len(first)
             parts: list[Body] = [first]
@@ -155,7 +155,7 @@ def encode(request: Request, response: Response, target: Target) -> tuple[list[B
         else:
             entry["data"] = orjson.Fragment(_data(tensor, name))
         entries.append(entry)
-    head = _document(request, version, response.parameters, entries)
+    head = _document(request, str(target.model.version), response.parameters, entries)
     return [head, *binary], len(head) if any(map(len, binary)) else None
 
 

@@ -22,7 +22,7 @@ from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.regions import Regions
-from nerite.frontends.v2_response import Target
+from nerite.frontends.v2_response import Target, target_of
 from nerite.server import Server
 from nerite.tracing.tracer import Carrier
 
@@ -110,7 +110,7 @@ class InferStream:
             ordered = not model.decoupled
             turn.request, form = v2_proto.decode(message, self._regions)
             turn.request = self._forward(turn.request, self._headers.items())
-            turn.target = Target(model, form, form.places(self._regions))
+            turn.target = target_of(model, form, self._regions)
         except Exception as error:
             self._ready.append(_error(turn, _told(error)))
             self._news.set()
