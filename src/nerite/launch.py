@@ -164,7 +164,7 @@ class Launch:
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
             intake = ports.http_intake(options)
-            images = self._images = ports.images(server, options)
+            images = self._images = ports.images(server, nerite.__version__, options)
             app = App(server, nerite.__version__, self._regions, metrics, intake, images)
             address, port = options.http_address, options.http_port
             port = await self._http(app, "HTTPService", address, port, stack)

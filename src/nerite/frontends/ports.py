@@ -55,7 +55,7 @@ def http_intake(settings: Settings) -> Intake:
     return Intake(settings.http_max_input_size, Forwarding(settings.http_header_forward_pattern))
 
 
-def images(server: Server, settings: Settings) -> Bridge:
+def images(server: Server, version: str, settings: Settings) -> Bridge:
     """What answers /v1."""
 
     def make() -> Asgi:
@@ -70,7 +70,7 @@ def images(server: Server, settings: Settings) -> Bridge:
             settings.image_queue_size,
             settings.http_max_input_size,
         )
-        return make_v1(server, wishes)
+        return make_v1(server, version, wishes)
 
     return Bridge(make, scheme="https" if settings.https_cert else "http")
 

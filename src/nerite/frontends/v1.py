@@ -6,7 +6,6 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -23,11 +22,11 @@ log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def make(server: Server, wishes: Wishes) -> Asgi:
+def make(server: Server, version: str, wishes: Wishes) -> Asgi:
     """The application. Blocks: reading FastAPI takes a while."""
     app = FastAPI(
         title="nerite",
-        version=version("nerite"),
+        version=version,
         description="OpenAI's Images API over the models of this server, with extensions.",
         docs_url=None,
         redoc_url=None,

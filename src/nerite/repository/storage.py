@@ -31,7 +31,7 @@ class Mirror:
     def __init__(self, uri: str) -> None:
         """Raises InferenceError for a scheme or a library that is not there."""
         self._uri = uri
-        self._files, root = _open(uri)
+        self._files, root = open_files(uri)
         self._root: str = self._files._strip_protocol(root)
         self._folder = TemporaryDirectory(prefix="nerite-repository-")
         self._seen: dict[str, tuple[Any, ...]] = {}
@@ -88,8 +88,9 @@ def _mark(details: dict[str, Any]) -> tuple[Any, ...]:
     return (details.get("size"), *(str(details[name]) for name in names if name in details))
 
 
-def _open(uri: str) -> tuple[Any, str]:
-    """The file system of a URI and the folder in it."""
+def open_files(uri: str, what: str = "model repository") -> tuple[Any, str]:
+    """The file system of a URI, of `what`, and the folder in it. Raises InferenceError for a
+    scheme or a library that is not there."""
     match = _SCHEME.match(uri)
     scheme, rest = (match[1], match[2]) if match else ("", "")
     try:
@@ -97,12 +98,12 @@ def _open(uri: str) -> tuple[Any, str]:
 
         return _connect(fsspec, scheme, rest)
     except ValueError as error:
-        raise invalid(f"model repository '{uri}': {error}") from None
+        raise invalid(f"{what} '{uri}': {error}") from None
     except ImportError as error:
         needed = _EXTRAS.get(scheme, "fsspec")
         raise InferenceError(
             Status.UNSUPPORTED,
-            f"model repository '{uri}' needs a library that is not installed ({error}): "
+            f"{what} '{uri}' needs a library that is not installed ({error}): "
             f"pip install '{needed}'",
         ) from None
 

@@ -1,18 +1,9 @@
 """`client.images.generate` and `client.models` against a real server."""
 
-import base64
-import io
-
 import openai
 import pytest
-from PIL import Image
 
-PROMPT = "a red house in the snow"
-
-
-def picture(text: str | None) -> Image.Image:
-    assert text is not None
-    return Image.open(io.BytesIO(base64.b64decode(text)))
+from .conftest import PROMPT, picture
 
 
 def test_a_picture(client: openai.OpenAI) -> None:

@@ -56,7 +56,7 @@ def usage(order: Order, size: str, count: int) -> dict[str, Any]:
     pixels."""
     width, height = (int(side) for side in size.split("x"))
     text = math.ceil(len((order.prompt + (order.negative_prompt or "")).encode()) / 4)
-    seen = _patches(*order.upload.pixels.shape[1::-1]) if order.upload is not None else 0
+    seen = sum(_patches(*upload.size) for upload in order.uploads)
     made = _patches(width, height) * count
     return {
         "total_tokens": text + seen + made,

@@ -11,7 +11,8 @@ from typing import Any
 
 from nerite.contract import TensorSpec
 from nerite.core.errors import InferenceError
-from nerite.frontends.images.errors import ApiError
+from nerite.diffusion import Limits
+from nerite.frontends.images.errors import ApiError, bad
 from nerite.model import Model
 from nerite.server import Server
 
@@ -48,6 +49,11 @@ class Sizes:
     multiple: int
     min: int
     max: int
+
+    def fit(self, width: int, height: int) -> tuple[int, int]:
+        """What a picture of that size is painted over at."""
+        limits = Limits(width, height, self.max, self.min, self.multiple)
+        return limits.fit(width, height)["width"], limits.fit(width, height)["height"]
 
     def nearest(self, side: int) -> int:
         """The allowed side that is nearest to one that is not."""
@@ -93,6 +99,18 @@ class ImageModel:
     @property
     def encoded(self) -> bool:
         return self.picture.datatype == "BYTES"
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether it takes any number of pictures at once."""
+        spec = self.input("image")
+        return spec is not None and spec.datatype == "BYTES" and spec.shape[-1] == -1
+
+    def check_edits(self) -> None:
+        """Raises ApiError where it paints over no pictures."""
+        if not self.edits:
+            text = f"model '{self.name}' paints from words only: it takes no picture"
+            raise bad(text, "image", "unsupported_parameter")
 
     @property
     def transparent(self) -> bool:
@@ -161,12 +179,18 @@ class Models:
         if name is None or _OPENAI.fullmatch(name):
             default = self.default
             if default is None:
-                text = "this server has no model that paints pictures"
-                raise ApiError(404, text, param="model", code="model_not_found")
+                raise self._none()
             return default
         if any(state.name == name for state in self._server.states()):
             return name
         return aliases.get("*")
+
+    def _none(self) -> ApiError:
+        if any(state.state == "LOADING" for state in self._server.states()):
+            text = "the models are still loading"
+            return ApiError(503, text, param="model", code="model_not_ready", retry_after=2)
+        text = "this server has no model that paints pictures"
+        return ApiError(404, text, param="model", code="model_not_found")
 
     def _absent(self, name: str, error: InferenceError) -> ApiError:
         states = [state for state in self._server.states() if state.name == name]
@@ -264,8 +288,8 @@ def read_model(model: Model) -> ImageModel | None:
         guidance_scale=told.get("guidance_scale"),
         scheduler=told.get("scheduler"),
         schedulers=tuple(told.get("schedulers", ())),
-        edits=told.get("edits", "image" in inputs),
-        masks=told.get("masks", "mask" in inputs),
+        edits=told.get("edits", True) and "image" in inputs,
+        masks=told.get("masks", True) and "mask" in inputs,
     )
 
 

@@ -31,13 +31,13 @@ class Form:
 class Order:
     """So many pictures of one model. None is whatever the model takes by itself.
 
-    seed: of the first picture; None where the model draws none. previews: how many partial
-    pictures are wanted of each.
+    n: pictures, of each upload where there are any. seed: of the first picture; None where the
+    model draws none. previews: how many partial pictures are wanted of each.
     """
 
     model: ImageModel
     prompt: str
-    count: int = 1
+    n: int = 1
     seed: int | None = None
     size: tuple[int, int] | None = None
     negative_prompt: str | None = None
@@ -45,11 +45,30 @@ class Order:
     guidance_scale: float | None = None
     scheduler: str | None = None
     strength: float | None = None
-    upload: Upload | None = None
+    uploads: tuple[Upload, ...] = ()
     form: Form = Form()
     previews: int = 0
     progress: bool = False
     quality: str = "medium"
+
+    @property
+    def count(self) -> int:
+        """Each upload is painted over by itself, unless the model takes several at once."""
+        together = self.model.takes_several or not self.uploads
+        return self.n if together else self.n * len(self.uploads)
+
+    def uploads_of(self, index: int) -> tuple[Upload, ...]:
+        """What picture `index` is painted over."""
+        if self.model.takes_several or not self.uploads:
+            return self.uploads
+        return (self.uploads[index // self.n],)
+
+    def size_of(self, index: int) -> tuple[int, int] | None:
+        """What picture `index` will measure, where that is known before."""
+        if self.size is None and self.uploads:
+            sizes = self.model.sizes
+            return sizes.fit(*self.uploads_of(index)[0].size) if sizes else None
+        return self.size or self.model.size
 
     @property
     def known_steps(self) -> int | None:
@@ -70,7 +89,7 @@ class Order:
 def order(
     model: ImageModel,
     body: bodies.Generation | bodies.Edit | bodies.Variation,
-    upload: Upload | None = None,
+    uploads: tuple[Upload, ...] = (),
 ) -> Order:
     """Raises ApiError for what this model does not take."""
     size = bodies.read_size(body.size)
@@ -86,7 +105,7 @@ def order(
         body.guidance_scale,
         body.scheduler,
         _strength(body),
-        upload,
+        uploads,
         _form(model, painting) if painting else Form(),
         max(painting.partial_images or 0, painting.previews or 0) if painting else 0,
         bool(painting and painting.progress),
@@ -140,6 +159,9 @@ def _form(model: ImageModel, body: bodies.Generation | bodies.Edit) -> Form:
 
 def _check(made: Order) -> None:
     model = made.model
+    if any(upload.mask is not None for upload in made.uploads) and not model.masks:
+        text = f"model '{model.name}' paints over whole pictures: it takes no mask"
+        raise bad(text, "mask", "unsupported_parameter")
     for name, given in (
         ("negative_prompt", made.negative_prompt),
         ("seed", made.seed),

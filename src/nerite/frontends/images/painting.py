@@ -55,7 +55,7 @@ class Painter:
             found = [event async for event in events if isinstance(event, Picture)]
         return sorted(found, key=lambda picture: picture.index)
 
-    async def events(self, order: Order, id: str = "") -> AsyncGenerator[Event, None]:
+    async def events(self, order: Order, id: str = "") -> AsyncGenerator[Event]:
         """What happens until all are painted; closing it cancels what is not. Raises ApiError."""
         queue: asyncio.Queue[Event | ApiError] = asyncio.Queue()
         together = order.count if _paints_several(order) else 1
@@ -81,7 +81,7 @@ class Painter:
                 one.close()
 
     async def _request(self, order: Order, first: int, count: int, id: str) -> Request:
-        if order.upload is None:
+        if not order.uploads:
             inputs = inputs_of(order, first, count)
         else:
             inputs = await self._threads.run(inputs_of, order, first, count)
@@ -134,7 +134,8 @@ class Painter:
 
 def _paints_several(order: Order) -> bool:
     """Whether one request is to ask for all pictures: of models that tell no progress anyway."""
-    return order.model.takes("num_images") and not order.model.tells_progress
+    model = order.model
+    return model.takes("num_images") and not model.tells_progress and len(order.uploads) <= 1
 
 
 def _wishes(order: Order) -> dict[str, Parameter]:
@@ -144,7 +145,7 @@ def _wishes(order: Order) -> dict[str, Parameter]:
     if not order.previews:
         return {"progress": True}
     steps = order.known_steps or 1
-    if order.upload is not None and order.strength is not None:
+    if order.uploads and order.strength is not None:
         steps = math.ceil(steps * order.strength)
     return {"progress": True, "previews": max(1, steps // (order.previews + 1))}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from nerite.frontends.images.encoding import png
 from nerite.frontends.images.errors import bad
 from nerite.frontends.images.models import ImageModel
 from nerite.frontends.images.orders import Order
+from nerite.frontends.images.uploads import Upload
 
 Pixels = NDArray[np.uint8]
 
@@ -46,16 +47,19 @@ def inputs_of(order: Order, first: int, count: int) -> dict[str, Tensor]:
         spec = model.inputs[model.prompt] if name == "prompt" else model.input(name)
         if value is not None and spec is not None:
             tensors[spec.name] = _scalar(spec, value)
-    if order.upload is not None:
-        tensors |= _pictures(order)
+    uploads = order.uploads_of(first)
+    if uploads:
+        tensors |= _pictures(model, uploads)
     return tensors
 
 
 def _scalar(spec: TensorSpec, value: Any) -> Tensor:
     shape = [1 if side == -1 else side for side in spec.shape]
     if spec.datatype == "BYTES":
-        text = value if isinstance(value, str | bytes) else str(value)
-        value = text.encode() if isinstance(text, str) else text
+        array = np.empty(shape, object)
+        # One by one: numpy's own texts, which it would make of it, lose the zeros at their end.
+        array.fill(value if isinstance(value, bytes) else str(value).encode())
+        return array
     try:
         return np.full(shape, value, numpy_dtype(spec.datatype))
     except (OverflowError, ValueError):
@@ -63,19 +67,22 @@ def _scalar(spec: TensorSpec, value: Any) -> Tensor:
         raise bad(text, spec.name) from None
 
 
-def _pictures(order: Order) -> dict[str, Tensor]:
-    """The picture to paint over and its mask, in the form the model declares."""
-    upload = order.upload
-    assert upload is not None
+def _pictures(model: ImageModel, uploads: Sequence[Upload]) -> dict[str, Tensor]:
+    """The pictures to paint over and the mask, in the form the model declares."""
     tensors: dict[str, Tensor] = {}
-    for name, pixels in (("image", upload.pixels), ("mask", upload.mask)):
-        spec = order.model.input(name)
+    for name, pixels in (("image", uploads[0].pixels), ("mask", uploads[0].mask)):
+        spec = model.input(name)
         if pixels is None or spec is None:
             continue
-        if spec.datatype == "BYTES":
-            tensors[name] = _scalar(spec, upload.file if name == "image" else png(pixels))
-        else:
+        if spec.datatype != "BYTES":
             tensors[name] = _array(spec, pixels)
+        elif name == "mask":
+            tensors[name] = _scalar(spec, png(pixels))
+        elif model.takes_several:
+            files = np.array([upload.file for upload in uploads], object)
+            tensors[name] = files.reshape([1] * (len(spec.shape) - 1) + [-1])
+        else:
+            tensors[name] = _scalar(spec, uploads[0].file)
     return tensors
 
 
