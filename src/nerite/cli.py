@@ -99,6 +99,14 @@ def _run_model(options: argparse.Namespace) -> int:
     return run(options.path, options.input, options.save)
 
 
+def _import(options: argparse.Namespace) -> int:
+    from nerite.import_model import run
+    from nerite.sources.bring import Wish
+
+    wish = Wish(options.variant, options.allow_pickle, options.tokenizer)
+    return run(options.source, options.name, options.repository, wish)
+
+
 def _version() -> str:
     import importlib.metadata
 
@@ -116,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="serve a model repository, or the painter", add_help=False)
     _add_generate(commands.add_parser("generate", help="paint a picture with a running server"))
     _add_check(commands.add_parser("check", help="say what is wrong with a model repository"))
+    _add_import(commands.add_parser("import", help="put a diffusion model into a repository"))
     _add_run_model(commands.add_parser("run-model", help="run a model.py without a server"))
     _add_demo(commands.add_parser("demo", help="start a server, paint a picture, go on serving"))
     return parser
@@ -145,6 +154,21 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_check)
     parser.add_argument("repository", nargs="+", help="folder of models, or a URI")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="%(default)s")
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make a model folder that is ready to serve. Only a hub's id uses the network: with "
+        "HF_TOKEN or the login of `hf auth login`, from HF_ENDPOINT."
+    )
+    parser.set_defaults(run=_import)
+    add = parser.add_argument
+    add("source", help="a folder of diffusers, a .safetensors checkpoint, or a hub's OWNER/NAME")
+    add("name", help="what the model is to be called")
+    add("--repository", type=Path, default=Path("models"), metavar="DIR", help="%(default)s")
+    add("--variant", default="", metavar="NAME", help="weights to prefer, as fp16")
+    add("--tokenizer", type=Path, metavar="DIR", help="CLIP's tokenizer, for a single file")
+    add("--allow-pickle", action="store_true", help="read and convert pickled weights")
 
 
 def _add_run_model(parser: argparse.ArgumentParser) -> None:

@@ -31,10 +31,12 @@ from nerite.frontends.v2_grpc import open_grpc
 from nerite.frontends.v2_metadata import server_metadata
 from nerite.instances.host_policy import cores_of
 from nerite.instances.rate_limiter import RateLimiter
+from nerite.one_model import open_one
 from nerite.placing import Placing
 from nerite.repository.repository import Repository
 from nerite.server import ControlMode, Policy, Server
 from nerite.settings import Settings
+from nerite.sources.weights import SourceError
 from nerite.tracing.settings import from_config
 from nerite.tracing.spans import Spans
 from nerite.tracing.tracer import Tracer
@@ -60,12 +62,16 @@ def main(argv: Sequence[str], program: str = "nerite serve") -> int:
         process_log = _open_log(options)
         for notice in options.notices:
             log.warning(notice)
-        if not (ours or options.model_repository):
+        if not (ours or options.model_repository or options.model):
             text = "creating server: Invalid argument - --model-repository must be specified"
             raise StartError(text)
         _allow_files()
-        _run(Launch(options, process_log))
-    except StartError as error:
+        with contextlib.ExitStack() as stack:
+            if options.model:
+                repository = stack.enter_context(open_one(options.model))
+                options.model_repository.append(str(repository))
+            _run(Launch(options, process_log))
+    except (StartError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

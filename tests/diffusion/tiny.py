@@ -73,20 +73,21 @@ def _write_t5_tokenizer(folder: Path) -> int:
     return len(pieces)
 
 
-def text_encoder(size, *, projected=False, layers=2, width=WIDTH):
+def text_encoder(size, *, projected=False, layers=2, width=WIDTH, **options):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+    settings = {"num_attention_heads": 2, **options}
     config = CLIPTextConfig(
         vocab_size=size,
         hidden_size=width,
         projection_dim=width,
         intermediate_size=32,
         num_hidden_layers=layers,
-        num_attention_heads=2,
         bos_token_id=size - 2,
         eos_token_id=size - 1,
         pad_token_id=size - 1,
         attn_implementation="eager",
+        **settings,
     )
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
 

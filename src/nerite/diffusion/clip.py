@@ -39,7 +39,7 @@ class ClipTokenizer:
         # transformers writes 10 ** 30 where nobody gave a length.
         length = config.get("model_max_length") or _MAX_LENGTH
         self.length = int(length) if length < 1_000_000 else _MAX_LENGTH
-        vocabulary, merges = _read_words(folder)
+        vocabulary, merges = read_words(folder)
         self._tokenizer = _build(vocabulary, merges, tokens)
 
         self.begin, self.end, self.pad = (
@@ -65,8 +65,11 @@ class ClipTokenizer:
         return str(self._tokenizer.id_to_token(token))
 
 
-def _read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The vocabulary (token -> id) and the merges, most frequent first."""
+def read_words(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The vocabulary (token -> id) and the merges, most frequent first.
+
+    Raises FileNotFoundError or ValueError where ``folder`` holds none.
+    """
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
         pairs = [line.split() for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""A model folder in diffusers' layout: its JSON files, and where in a version folder it lies."""
+"""A model folder in diffusers' layout: its JSON files."""
 
 from __future__ import annotations
 
@@ -7,27 +7,6 @@ from pathlib import Path
 from typing import Any
 
 INDEX = "model_index.json"
-
-
-def find_model_folder(version_folder: Path) -> Path:
-    """``version_folder`` itself where it holds model_index.json, else its only subfolder that does.
-
-    Raises FileNotFoundError where there is none and ValueError where there are several.
-    """
-    if (version_folder / INDEX).is_file():
-        return version_folder
-    if not version_folder.is_dir():
-        raise FileNotFoundError(f"{version_folder} is not a folder; a diffusers model is expected")
-    found = sorted(path.parent for path in version_folder.glob(f"*/{INDEX}"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise FileNotFoundError(
-            f"{version_folder} holds no {INDEX}, nor does a folder in it: it must be, or hold, "
-            "one model folder in diffusers' layout"
-        )
-    names = ", ".join(path.name for path in found)
-    raise ValueError(f"{version_folder} holds several model folders ({names}): keep one of them")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from nerite.diffusion.families.general import General
 from nerite.diffusion.families.sd import StableDiffusion
 from nerite.diffusion.families.sd3 import StableDiffusion3
 from nerite.diffusion.families.sdxl import StableDiffusionXL
-from nerite.diffusion.folder import INDEX, find_model_folder, read_json
+from nerite.diffusion.folder import INDEX, read_json
 from nerite.diffusion.job import Params, Work
 from nerite.diffusion.limits import Limits
 from nerite.diffusion.memory import Memory
 from nerite.diffusion.network import Runtime
 from nerite.diffusion.runtimes.choice import RUNTIMES, open_runtime
 from nerite.diffusion.stepwise import Family, Stepwise
+from nerite.diffusion.version_folder import find_model_folder
 
 __all__ = ["RUNTIMES", "Pipeline", "find_model_folder", "open_pipeline"]
 

@@ -98,6 +98,13 @@ class Settings:
         "folder of models. Without it the embedded painter is served",
         aliases=["model-store"],
     )
+    model: str = _option(
+        "",
+        kinds.TEXT,
+        "serve this one diffusion model: a folder of diffusers, a .safetensors checkpoint, or the "
+        "OWNER/NAME of a hub, which is downloaded once",
+        ours=True,
+    )
     exit_on_error: bool = _option(True, kinds.BOOLEAN, "leave when a model does not load at start")
     disable_auto_complete_config: bool = _option(
         False,
