@@ -19,9 +19,11 @@ STOPPED_WITHIN = 60.0
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """What servers and tests see: no GPU, whatever the machine has."""
+    """What servers and tests see: no GPU, whatever the machine has; our interpreter as `python`."""
+    folder = str(Path(sys.executable).parent)
     return {
         **os.environ,
+        "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")]),
         "CUDA_VISIBLE_DEVICES": "",
         "TRITON_SERVER_CPU_ONLY": "1",
         "TRITONSERVER_IPADDR": "localhost",

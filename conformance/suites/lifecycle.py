@@ -15,7 +15,7 @@ from conformance.models import (
     stand_in,
 )
 from conformance.reasons import Reason
-from conformance.suite import Ask, Cases, Check, Group, Logged, Refused, Skipped, Suite
+from conformance.suite import Ask, Cases, Change, Check, Group, Logged, Refused, Skipped, Suite
 
 FLOAT = "float32_float32_float32"
 INT = "int32_int32_int32"
@@ -123,6 +123,7 @@ STARTING = (
         "other_ports",
         (
             Ask("first is ready", "v2/health/ready"),
+            Change("for n in $(seq 300); do grep -q 8004 server.log && break; sleep 0.2; done"),
             Logged("second is ready", "Started HTTPService at 0.0.0.0:8004"),
         ),
         flags=("--grpc-port=8003", "--http-port=8004", "--metrics-port=8005"),

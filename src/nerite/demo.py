@@ -4,6 +4,7 @@ The server is a child process, `python -m nerite serve`: what the demo shows is 
 """
 
 import contextlib
+import ctypes
 import http.client
 import signal
 import socket
@@ -22,6 +23,7 @@ PROMPT = "a red house in the snow at night"
 SEED = 7  # the same picture for everybody who follows the README
 _START_SECONDS = 120.0
 _STOP_SECONDS = 15.0
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,11 @@ def _command() -> str:
     return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
+def _end_with_us() -> None:
+    """In the process that will be the server: it does not outlive a demo that is killed."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
 @contextlib.contextmanager
 def _server(ports: _Ports, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "nerite", "serve"]
@@ -134,6 +141,7 @@ def _server(ports: _Ports, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=_end_with_us if sys.platform == "linux" else None,
     )
     try:
         yield server

@@ -104,7 +104,11 @@ class Launch:
         options = self._options
         paths: list[str | Path] = [*options.model_repository] or [painter.REPOSITORY]
         server = Server(
-            Repository(paths, options.model_config_name),
+            Repository(
+                paths,
+                options.model_config_name,
+                written=options.disable_auto_complete_config,
+            ),
             name=options.id,
             policy=_policy(options),
             tracer=_tracer(options),

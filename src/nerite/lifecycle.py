@@ -176,7 +176,9 @@ class Lifecycle:
 
     def _is_there(self, name: str) -> bool:
         versions = self.models.get(name)
-        return versions is not None and versions.wanted is not None and 0 not in versions.states
+        if versions is None or versions.wanted is None:
+            return False
+        return bool(versions.states) and 0 not in versions.states
 
     def _part(self, ensemble: str, name: str, version: int) -> Model:
         """version: -1 or, as where none is given, 0 for the newest."""

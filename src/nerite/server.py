@@ -283,7 +283,7 @@ class Server:
         Raises InferenceError with Triton's texts and codes.
         """
         versions = self._models.get(name)
-        if versions is None:
+        if versions is None or not versions.states:
             raise _unknown(f"'{name}' is not found{self._known()}")
         number = _version(version) if version else None
         model = versions.find(number)
@@ -299,7 +299,8 @@ class Server:
         """Whether a model, or one version of it, is ready. InferenceError for unknown ones."""
         versions = self._models.get(name)
         number = _version(version) if version else None
-        if versions is None or (number is not None and number not in versions.states):
+        known = versions.states if versions is not None else {}
+        if versions is None or not known or (number is not None and number not in known):
             return self.find(name, version).ready
         model = versions.find(number)
         return model is not None and model.ready

@@ -85,6 +85,8 @@ class Versions:
             if self.holds(entry) and not again:
                 return
             self.wanted = entry
+            for text in entry.ignored:
+                log.warning("model '%s': %s", self.name, text)
             if entry.error is not None or not entry.versions:
                 self._note_nothing(entry)
                 return
@@ -114,7 +116,10 @@ class Versions:
         error = entry.error
         reason = error.message if error else "Not loaded: No model version was found"
         if self.find(None) is None:
-            self.states = {0: ModelState(self.name, 0, "UNAVAILABLE", reason)}
+            # Like Triton, a folder that has no config where it must have one is no model at all.
+            none = error is not None and error.status is Status.NOT_FOUND
+            unavailable = ModelState(self.name, 0, "UNAVAILABLE", reason)
+            self.states = {} if none else {0: unavailable}
         log.error("failed to load '%s': %s", self.name, reason)
         if error is not None:
             text = f"failed to load '{self.name}', failed to poll from model repository: {reason}"

@@ -173,3 +173,11 @@ def test_a_name_that_a_shell_would_run(tmp_path: Path) -> None:
     spec = ModelSpec("good;bad", 1, tmp_path, "good;bad_0", "cpu", 0, {"name": "good;bad"})
     with pytest.raises(InferenceError, match="Invalid stub name: contains invalid characters"):
         PythonBackend().load(spec)
+
+
+def test_names_may_come_out_of_a_tensor() -> None:
+    asked = pb_utils.InferenceRequest(
+        request_id=b"id", model_name=b"other", inputs=[], requested_output_names=[b"OUT"]
+    )
+    assert (asked.request_id(), asked.model_name()) == ("id", "other")
+    assert list(asked.requested_output_names()) == ["OUT"]

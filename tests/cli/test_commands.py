@@ -151,3 +151,20 @@ def test_demo_serves_until_it_is_stopped(tmp_path: Path, number: int) -> None:
         os.killpg(demo.pid, number)
         assert demo.wait(30) == 0
     assert "nerite generate" in said and "curl" in said and "tritonclient.grpc" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells the server")
+def test_a_demo_that_is_killed_takes_its_server_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "nerite", "demo"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        first = demo.stdout.readline()
+        url = re.search(r"127\.0\.0\.1:(\d+)", first)
+        assert url is not None, first
+        demo.kill()
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", int(url[1]))) != 0:
+                return
+        time.sleep(0.1)
+    pytest.fail("the server still listens")

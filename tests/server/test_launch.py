@@ -80,6 +80,31 @@ def test_a_broken_config(serve: Serve, tmp_path: Path) -> None:
     assert serving.lines[-2:] == ["  max_batch: 8", "  ^"]
 
 
+def test_folders_that_are_no_versions_are_named(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "add_sub", ADD_SUB, ADD_SUB_CODE)
+    for name in ("003", "abc", "configs", "warmup"):
+        (tmp_path / "add_sub" / name).mkdir()
+    log = serve(f"--model-repository={tmp_path}").log
+    text = "ignore version directory"
+    assert f"{text} '003' which contains leading zeros in its directory name" in log
+    assert f"{text} 'abc' which fails to convert to integral number" in log
+    assert log.count(text) == 2
+
+
+def test_a_model_without_a_config_where_none_is_completed(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "add_sub", ADD_SUB, ADD_SUB_CODE)
+    (tmp_path / "bare" / "1").mkdir(parents=True)
+    flags = ("--disable-auto-complete-config", "--exit-on-error=false")
+    serving = serve(f"--model-repository={tmp_path}", *flags)
+    file = tmp_path / "bare" / "config.pbtxt"
+    text = f"failed to open text file for read {file}: No such file or directory"
+    assert text in serving.log
+    with httpclient.InferenceServerClient(serving.http) as client:
+        assert client.is_server_ready()  # it is no model, and takes no other along
+        with pytest.raises(InferenceServerException, match="unknown model: 'bare' is not found"):
+            client.get_model_metadata("bare")
+
+
 def test_a_model_that_does_not_load(serve: Serve, tmp_path: Path) -> None:
     add_model(tmp_path, "good", ADD_SUB, ADD_SUB_CODE)
     add_model(tmp_path, "bad", identity("FP32"), "raise ImportError('no such thing')")

@@ -65,7 +65,7 @@ def _read(config: str) -> Any:
 def _write(name: str, folder: Path, files: Mapping[str, bytes]) -> None:
     root = folder.resolve()
     for path, content in files.items():
-        target = (root / path).resolve()
+        target = (root / path.lstrip("/")).resolve()  # as Triton joins them
         if not target.is_relative_to(root) or target == root:
             raise _unpolled(name, f": file override '{path}' leaves the model's folder")
         target.parent.mkdir(parents=True, exist_ok=True)

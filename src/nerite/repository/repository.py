@@ -15,6 +15,7 @@ from nerite.repository.ensemble import check_graph
 from nerite.repository.storage import Mirror, is_remote
 
 _VERSION = re.compile(r"[1-9][0-9]*")
+_OTHERS = ("warmup", "initial_state", "configs")  # folders with a meaning of their own
 
 # A file's path within the model's folder, its time of change in ns, and its size.
 Fingerprint = tuple[tuple[str, int, int], ...]
@@ -24,8 +25,9 @@ Fingerprint = tuple[tuple[str, int, int], ...]
 class ModelEntry:
     """A model's folder as found: its config and the versions its policy asks for, or an error.
 
-    Two looks at an unchanged model give equal fingerprints. borrowed: a folder made for this
-    entry alone, which goes with it.
+    Two looks at an unchanged model give equal fingerprints. ignored: what might have been meant
+    for a version, and why it is none. borrowed: a folder made for this entry alone, which goes
+    with it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ModelEntry:
     versions: list[int] = field(default_factory=list)
     error: InferenceError | None = None
     fingerprint: Fingerprint = ()
+    ignored: list[str] = field(default_factory=list)
     borrowed: TemporaryDirectory[str] | None = None
 
     def give_back(self) -> None:
@@ -46,12 +49,15 @@ class Repository:
     """One or several folders, or URIs of object stores, whose subfolders are models.
 
     config_name: `configs/<config_name>.pbtxt` of a model that has it is read in place of its
-    config.pbtxt.
+    config.pbtxt. written: a model must have one, as nothing is completed.
     """
 
-    def __init__(self, paths: Sequence[str | Path], config_name: str = "") -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], config_name: str = "", *, written: bool = False
+    ) -> None:
         """Raises InferenceError for a URI that cannot be served."""
         self._config_name = config_name
+        self._written = written
         self._mirrors: dict[str, Mirror] = {}
         self._folders: dict[str, Path] = {}
         self._names: dict[Path, str] = {}  # of the models that have another than their folder's
@@ -130,6 +136,9 @@ class Repository:
             file = self._config_file(entry.folder)
             if file.is_file():
                 entry.config = configs.read(file)
+            elif self._written:
+                text = f"failed to open text file for read {file}: No such file or directory"
+                raise InferenceError(Status.NOT_FOUND, text)
             if entry.folder in self._names:
                 entry.config.name = name
             settle(entry)
@@ -147,11 +156,13 @@ class Repository:
 
 def settle(entry: ModelEntry) -> None:
     """Choose the versions and complete the config. Raises InferenceError, OSError."""
-    versions = sorted(
-        int(item.name)
-        for item in entry.folder.iterdir()
-        if item.is_dir() and _VERSION.fullmatch(item.name)
-    )
+    folders = [item.name for item in entry.folder.iterdir() if item.is_dir()]
+    versions = sorted(int(name) for name in folders if _VERSION.fullmatch(name))
+    entry.ignored = [
+        f"ignore version directory '{name}' which {_flaw(name)}"
+        for name in sorted(folders)
+        if not _VERSION.fullmatch(name) and name not in _OTHERS and not name.startswith((".", "_"))
+    ]
     entry.versions = _wanted(entry.config, versions)
     configs.complete(entry.config, entry.name, entry.folder, entry.versions)
     if configs.is_ensemble(entry.config):
@@ -159,6 +170,12 @@ def settle(entry: ModelEntry) -> None:
             check_graph(entry.config)
         except InferenceError as error:
             raise invalid(f"{entry.folder / 'config.pbtxt'}: {error}") from None
+
+
+def _flaw(name: str) -> str:
+    if len(name) > 1 and name[0] == "0":
+        return "contains leading zeros in its directory name"
+    return "fails to convert to integral number"
 
 
 def _subfolders(path: Path) -> list[Path]:

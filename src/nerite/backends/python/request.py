@@ -118,10 +118,10 @@ class InferenceRequest:
             if not isinstance(number, int):
                 raise TypeError(f"InferenceRequest: {name} must be an integer")
         self._request = Request(
-            model=message_of(model_name, "InferenceRequest: model_name"),
+            model=message_of(_text(model_name), "InferenceRequest: model_name"),
             inputs={},
             version="" if model_version < 0 else str(model_version),
-            id=message_of(request_id, "InferenceRequest: request_id"),
+            id=message_of(_text(request_id), "InferenceRequest: request_id"),
             outputs=_names(requested_output_names, where),
             parameters=parameters_of(parameters),
             timeout_us=timeout,
@@ -257,13 +257,18 @@ async def _settled(ready: Awaitable[None], iterator: ResponseIterator, decoupled
     return iterator if decoupled else iterator.only()
 
 
+def _text(name: Any) -> Any:
+    """Triton's bindings take bytes for text, which is what a BYTES tensor has."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
+
+
 def _names(names: Any, where: str) -> tuple[str, ...]:
     if not isinstance(names, (list, tuple, set)):
         raise TypeError(f"requested_output_names must be a list, not {type(names).__name__}")
-    for name in names:
-        if not message_of(name, "requested_output_names"):
-            raise TritonModelException(f"Requested output name {where} should not be empty.")
-    return tuple(names)
+    texts = tuple(message_of(_text(name), "requested_output_names") for name in names)
+    if not all(texts):
+        raise TritonModelException(f"Requested output name {where} should not be empty.")
+    return texts
 
 
 def _trace_of(request: Request) -> InferenceTrace:
