@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple, Tuple, Union  # noqa: UP035  3.8 ha
 
 import numpy as np
 
+from nerite.core.files import Filed
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype
 
 _LARGE = 1 << 12  # bytes of a tensor from which a wider alignment is worth the gap
@@ -103,14 +104,15 @@ def _alignment(datatype: str, size: int) -> int:
 class Packed(Mapping[str, Tensor]):
     """Tensors in the bytes of a layout. Arrays are views of the bytes but for BYTES, and made once.
 
-    The bytes hold what the layout says: whoever packs has checked it.
+    The bytes hold what the layout says: whoever packs has checked it. They may lie in files.
     """
 
-    __slots__ = ("_made", "data", "layout")
+    __slots__ = ("_made", "_read", "data", "layout")
 
-    def __init__(self, layout: Layout, data: Buffer) -> None:
+    def __init__(self, layout: Layout, data: Union[Buffer, Filed]) -> None:  # noqa: UP007
         self.layout = layout
         self.data = data
+        self._read: Buffer | None = None
         self._made: dict[str, Tensor] | None = None
 
     def __getitem__(self, name: str) -> Tensor:
@@ -123,13 +125,25 @@ class Packed(Mapping[str, Tensor]):
             if cut.datatype == "BYTES":
                 tensor = from_bytes(self.bytes_of(cut), "BYTES", cut.shape)
             else:
-                tensor = np.ndarray(cut.shape, cut.dtype, self.data, cut.start)
+                tensor = np.ndarray(cut.shape, cut.dtype, self.read(), cut.start)
             made[name] = tensor
         return tensor
 
     def bytes_of(self, cut: Cut) -> memoryview:
         """A tensor's bytes."""
-        return memoryview(self.data)[cut.start : cut.start + cut.size]
+        return memoryview(self.read())[cut.start : cut.start + cut.size]
+
+    def read(self) -> Buffer:
+        """The bytes of all; out of the files they lie in, if they do, once.
+
+        Raises InferenceError where such a file has become too short.
+        """
+        data = self.data
+        if type(data) is not Filed:
+            return data  # type: ignore[return-value]
+        if self._read is None:
+            self._read = data.read(self.layout)
+        return self._read
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layout.cuts)

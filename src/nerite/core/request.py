@@ -10,11 +10,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Tuple, Union
 
 from nerite.core.errors import InferenceError
+from nerite.core.files import Span
 from nerite.core.tensor import Tensor
 
 Parameter = Union[bool, int, float, str]  # noqa: UP007  evaluated, and workers may run on 3.8
 
 NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
+NO_PLACES: Mapping[str, Span] = MappingProxyType({})
 
 
 class Trace(Protocol):
@@ -45,7 +47,8 @@ class Request(NamedTuple):
     outputs: the names wanted, in the order wanted; empty means all of the model's.
     version: "" means the newest ready version. timeout_us: 0 means none. trace: None for all
     but the few requests that are traced; in a worker it is what continues it. slot: where the
-    request's sequence sits on its instance; -1 for a row that only fills a batch up.
+    request's sequence sits on its instance; -1 for a row that only fills a batch up. places: where
+    whoever answers may write outputs, instead of sending them.
     """
 
     model: str
@@ -61,6 +64,7 @@ class Request(NamedTuple):
     sequence_end: bool = False
     slot: int = 0
     trace: Union[Trace, str, None] = None  # noqa: UP007  the same
+    places: Mapping[str, Span] = NO_PLACES
 
     @property
     def label(self) -> str:

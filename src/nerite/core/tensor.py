@@ -48,6 +48,12 @@ def numpy_dtype(datatype: str) -> np.dtype[Any]:
     return _NUMPY[datatype]
 
 
+def item_size(datatype: str) -> int:
+    """Bytes of an element; 0 where they differ, and for what is no datatype."""
+    dtype = _NUMPY.get(datatype)
+    return 0 if dtype is None or datatype == "BYTES" else dtype.itemsize
+
+
 def datatype_of(tensor: Tensor) -> str:
     """The Triton datatype of an array; TypeError when Triton has none (complex, dates…)."""
     name = _TRITON.get(tensor.dtype)

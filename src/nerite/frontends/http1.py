@@ -13,11 +13,11 @@ import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 
+from nerite.core.rooms import Rooms
 from nerite.frontends.complaints import is_openai
 from nerite.frontends.http1_connection import Connection
 from nerite.frontends.http1_exchange import Body, Exchange, Handler
 from nerite.frontends.http1_head import BadRequest, Head, Limits, Reply
-from nerite.frontends.rooms import Rooms
 
 __all__ = ["Body", "Exchange", "Gate", "Handler", "Head", "Limits", "Listener", "Reply"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nerite.core.errors import invalid
+from nerite.core.files import Filed
+from nerite.core.layout import Cut, Packed
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
 from nerite.frontends.regions import Region
 
@@ -31,6 +33,13 @@ class Place(NamedTuple):
             )
         self.region.write(self.offset, data)
         return len(data)
+
+
+def written(outputs: Mapping[str, Tensor], name: str) -> Cut | None:
+    """What is known of an output that was written to its place by who computed it."""
+    if type(outputs) is Packed and type(outputs.data) is Filed:
+        return outputs.layout.cuts[name]
+    return None
 
 
 def classify(tensor: Tensor, count: int, labels: Sequence[str], *, batched: bool) -> Tensor:

@@ -12,19 +12,23 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.files import Filed, Span
+from nerite.core.layout import Layout, Packed
+from nerite.core.rooms import Rooms
 from nerite.frontends.cuda import HANDLE_BYTES, CudaError, Driver
 from nerite.frontends.http1 import Body
-from nerite.frontends.rooms import Rooms
 
 log = logging.getLogger(__name__)
 
+# Bytes of tensors from which their reader is told where they are, instead of being sent them.
+FAR = 1 << 18
 _DISABLED = (
     "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 )
@@ -55,19 +59,22 @@ class SystemRegion:
         self.key = key
         self.offset = offset
         self.size = size
-        self._fd = fd
+        self.fd = fd
 
     def read(self, offset: int, size: int) -> memoryview:
         data = self._rooms.take(size)
-        if os.preadv(self._fd, [data], self.offset + offset) != size:
-            raise invalid(f"shared memory region '{self.name}' has become shorter than registered")
+        Span(self, self.offset + offset, size).read_into(data)
         return _held(data, self)
 
     def write(self, offset: int, data: Body) -> None:
-        view, position = memoryview(data), self.offset + offset
-        while view:
-            written = os.pwrite(self._fd, view, position)
-            view, position = view[written:], position + written
+        Span(self, self.offset + offset, len(data)).write(data)
+
+    def span(self, offset: int, size: int) -> Span:
+        """A part of it, for others to read or write. Raises InferenceError."""
+        span = Span(self, self.offset + offset, size)
+        if os.fstat(self.fd).st_size < span.start + size:
+            raise span.too_short()
+        return span
 
     def status(self) -> Mapping[str, str | int]:
         return {
@@ -78,7 +85,7 @@ class SystemRegion:
         }
 
     def __del__(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 class CudaRegion:
@@ -222,6 +229,17 @@ class Regions:
         if offset + size > region.size:
             raise invalid(f"Invalid offset + byte size for shared memory region: '{name}'")
         return region
+
+    def pack(self, layout: Layout, parts: Iterable[tuple[str, int, int]]) -> Packed | None:
+        """The tensors of a layout, each in a part of a region (name, offset, size), to be read by
+        whoever needs them. Raises InferenceError; None where that cannot be a process."""
+        spans = []
+        for name, offset, size in parts:
+            region = self.find(name, offset, size)
+            if not isinstance(region, SystemRegion):
+                return None
+            spans.append(region.span(offset, size))
+        return Packed(layout, Filed(spans))
 
     def _check_allowed(self) -> None:
         if not self._allowed:

@@ -22,7 +22,7 @@ from nerite.frontends.regions import Regions
 from nerite.frontends.v2_metadata import model_metadata, server_metadata
 from nerite.frontends.v2_packed import Messages
 from nerite.frontends.v2_repository import index_entry
-from nerite.frontends.v2_response import target_of
+from nerite.frontends.v2_response import placed, target_of
 from nerite.frontends.v2_service import add_service
 from nerite.frontends.v2_settings import log_settings, trace_setting
 from nerite.frontends.v2_statistics import statistics
@@ -159,6 +159,7 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             carrier = carrier_of(context.invocation_metadata())
             request = self._forward(request, carrier.items())
         target = target_of(model, form, self._regions)
+        request = placed(request, target)
         if self._server.tracer.active:
             request = self._traced(request, context)
         # A client that hangs up cancels this task, and with it the call.

@@ -19,7 +19,7 @@ from nerite.frontends.intake import Intake
 from nerite.frontends.packed import respond, unpack
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_request import raw_request
-from nerite.frontends.v2_response import OutputForm, Target, encode, target_of
+from nerite.frontends.v2_response import OutputForm, Target, encode, placed, target_of
 from nerite.frontends.v2_templates import Templates
 from nerite.model import Model
 from nerite.server import Server
@@ -78,6 +78,7 @@ class _Route:
         if self._forward.active:
             request = self._forward(request, exchange.head.pairs)
         target = target_of(model, form, self._regions)
+        request = placed(request, target)
         deliver = partial(_deliver, exchange, target, self._accepts)
         ask(model, self._server.tracer, exchange, request, deliver)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from nerite.core.errors import InferenceError, invalid
+from nerite.core.layout import Packed, aligned
 from nerite.core.request import Parameter, Request, Response
-from nerite.core.tensor import Tensor, datatype_of, numpy_dtype, to_bytes
-from nerite.frontends.outputs import classify
-from nerite.frontends.regions import Regions
+from nerite.core.tensor import Tensor, datatype_of, item_size, numpy_dtype, to_bytes
+from nerite.frontends.outputs import classify, written
+from nerite.frontends.regions import FAR, Regions
 from nerite.frontends.v2_request import element_count, tensor_from
 from nerite.frontends.v2_response import OutputForm, Target, Wish
 
@@ -38,14 +41,9 @@ def decode(message: Any, regions: Regions) -> tuple[Request, OutputForm]:
 
     Raises InferenceError with Triton's texts.
     """
-    inputs: dict[str, Tensor] = {}
-    raw = iter(message.raw_input_contents)
-    for entry in message.inputs:
-        if entry.name in inputs:
-            raise invalid(f"input '{entry.name}' already exists in request")
-        inputs[entry.name] = _input(entry, message, raw, regions)
-    if next(raw, None) is not None:
-        raise invalid(f"unexpected additional input data for model '{message.model_name}'")
+    inputs: Mapping[str, Tensor] | None = _filed(message, regions)
+    if inputs is None:
+        inputs = _inputs(message, regions)
     wishes: dict[str, Wish] = {}
     for entry in message.outputs:
         if entry.name in wishes:
@@ -60,6 +58,42 @@ def decode(message: Any, regions: Regions) -> tuple[Request, OutputForm]:
         **_scheduling(message.parameters),
     )
     return request, OutputForm(wishes, True)
+
+
+def _filed(message: Any, regions: Regions) -> Packed | None:
+    """Inputs that are all in shared memory, as whoever needs them is told; None for others, and
+    where there is something to complain of."""
+    names = {entry.name for entry in message.inputs}
+    if message.raw_input_contents or not names or len(names) < len(message.inputs):
+        return None
+    cuts: list[tuple[str, str, tuple[int, ...], int]] = []
+    parts: list[tuple[str, int, int]] = []
+    for entry in message.inputs:
+        shape = tuple(entry.shape)
+        if "shared_memory_region" not in entry.parameters or entry.HasField("contents"):
+            return None
+        if any(dim < 0 for dim in shape):
+            return None
+        parts.append(_shared(entry.parameters))
+        size = math.prod(shape) * item_size(entry.datatype)
+        if not size or size != parts[-1][2]:
+            return None
+        cuts.append((entry.name, entry.datatype, shape, size))
+    if sum(size for *_, size in cuts) < FAR:
+        return None
+    return regions.pack(aligned(cuts), parts)
+
+
+def _inputs(message: Any, regions: Regions) -> dict[str, Tensor]:
+    inputs: dict[str, Tensor] = {}
+    raw = iter(message.raw_input_contents)
+    for entry in message.inputs:
+        if entry.name in inputs:
+            raise invalid(f"input '{entry.name}' already exists in request")
+        inputs[entry.name] = _input(entry, message, raw, regions)
+    if next(raw, None) is not None:
+        raise invalid(f"unexpected additional input data for model '{message.model_name}'")
+    return inputs
 
 
 def _wish(entry: Any) -> Wish:
@@ -214,25 +248,35 @@ def encode(request: Request, response: Response, target: Target) -> Any:
         model_name=request.model, model_version=str(model.version), id=request.id
     )
     for name in request.outputs or response.outputs:
-        tensor = response.outputs.get(name)
-        if tensor is None:
+        if name not in response.outputs:
             continue
         wish = form.of(name)
+        cut = written(response.outputs, name)
+        if cut is not None and name in places:
+            entry = message.outputs.add(name=name, datatype=cut.datatype, shape=cut.shape)
+            _say_where(entry, wish, cut.size)
+            message.raw_output_contents.append(b"")
+            continue
+        tensor = response.outputs[name]
         if wish.classes:
             batched = model.contract.max_batch_size > 0
             tensor = classify(tensor, wish.classes, model.labels.get(name, []), batched=batched)
         entry = message.outputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
         if name in places:
-            entry.parameters["shared_memory_region"].string_param = wish.region
-            entry.parameters["shared_memory_offset"].int64_param = wish.offset
-            size = places[name].put(name, tensor)
-            entry.parameters["shared_memory_byte_size"].int64_param = size
+            _say_where(entry, wish, places[name].put(name, tensor))
             message.raw_output_contents.append(b"")
         else:
             message.raw_output_contents.append(bytes(to_bytes(tensor)))
     for key, value in response.parameters.items():
         _set_parameter(message.parameters[key], value)
     return message
+
+
+def _say_where(entry: Any, wish: Wish, size: int) -> None:
+    """Of an output in shared memory."""
+    entry.parameters["shared_memory_region"].string_param = wish.region
+    entry.parameters["shared_memory_offset"].int64_param = wish.offset
+    entry.parameters["shared_memory_byte_size"].int64_param = size
 
 
 def _set_parameter(parameter: Any, value: Parameter) -> None:

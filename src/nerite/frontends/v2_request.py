@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from nerite.core.errors import invalid
-from nerite.core.layout import Layout, Packed, tight
+from nerite.core.layout import Layout, Packed, aligned, tight
 from nerite.core.request import NO_PARAMETERS, Parameter, Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
 from nerite.frontends.http1 import Body
-from nerite.frontends.regions import Regions
+from nerite.frontends.regions import FAR, Regions
 from nerite.frontends.v2_json import (
     NOT_IN_JSON,
     flag,
@@ -99,6 +99,7 @@ class Template:
             names.add(one.name)
             self._inputs.append(one)
         self._layout = self._lay_out()
+        self._filed = self._lay_out_files()
         self._in_document = bool(self._inputs) and all(one.in_document for one in self._inputs)
         parameters = dict(member_object(document, "parameters"))
         default = flag(parameters.pop("binary_data_output", False), "binary_data_output")
@@ -130,6 +131,17 @@ class Template:
             for one in self._inputs
         )
 
+    def _lay_out_files(self) -> Layout | None:
+        """Of inputs that are all in shared memory, and large: copied by who reads them alone."""
+        if not self._inputs or any(
+            not one.region or one.datatype == "BYTES" or one.size != one.count * one.dtype.itemsize
+            for one in self._inputs
+        ):
+            return None
+        if sum(one.size for one in self._inputs) < FAR:
+            return None
+        return aligned((one.name, one.datatype, one.shape, one.size) for one in self._inputs)
+
     def request(self, data: memoryview, values: Sequence[Any], regions: Regions) -> Request:
         """The request. data: what follows the document; values: what was taken out of it.
 
@@ -141,6 +153,11 @@ class Template:
         if layout is not None and layout.size == len(packed):
             made = (self._model, Packed(layout, packed), *self._rest)
             return _new(Request, made)  # type: ignore[no-any-return]
+        if self._filed is not None and not data:
+            parts = ((one.region, one.offset, one.size) for one in self._inputs)
+            filed = regions.pack(self._filed, parts)
+            if filed is not None:
+                return self._request._replace(inputs=filed)
         return self._request._replace(inputs=self._tensors(data, iter(values), regions))
 
     def _tensors(

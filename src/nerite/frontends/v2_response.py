@@ -14,8 +14,8 @@ from nerite.core.layout import Layout, Packed
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
 from nerite.frontends.http1 import Body
-from nerite.frontends.outputs import Place, classify
-from nerite.frontends.regions import Regions
+from nerite.frontends.outputs import Place, classify, written
+from nerite.frontends.regions import FAR, Regions, SystemRegion
 from nerite.model import Model
 
 _NOT_IN_JSON = ("FP16", "BF16")
@@ -117,6 +117,18 @@ def target_of(model: Model, form: OutputForm, regions: Regions) -> Target:
     return Target(model, form, places)
 
 
+def placed(request: Request, target: Target) -> Request:
+    """The same request, whose outputs may be written where they are wanted by who computes them."""
+    if not target.places:
+        return request
+    places = {
+        name: place.region.span(place.offset, place.size)
+        for name, place in target.places.items()
+        if isinstance(place.region, SystemRegion) and place.size >= FAR
+    }
+    return request._replace(places=places) if places else request
+
+
 def encode(request: Request, response: Response, target: Target) -> tuple[list[Body], int | None]:
     """A response's body in parts, and the length of its JSON part when binary data follows.
 
@@ -130,17 +142,22 @@ def encode(request: Request, response: Response, target: Target) -> tuple[list[B
         if skeleton.texts:
             first = skeleton.first(request.id) if request.id else skeleton.texts[0]
             if not skeleton.outputs:
-                return [first, outputs.data], len(first)
+                return [first, outputs.read()], len(first)
             parts: list[Body] = [first]
             for name, text in zip(skeleton.outputs, skeleton.texts[1:], strict=True):
                 parts += (_data(outputs[name], name), text)
             return parts, None
     names = [name for name in request.outputs or outputs if name in outputs]
-    tensors = [outputs[name] for name in names]
     binary: list[Body] = []
     entries: list[dict[str, Any]] = []
-    for name, tensor in zip(names, tensors, strict=True):
+    for name in names:
         wish = form.of(name)
+        cut = written(outputs, name)
+        if cut is not None and name in target.places:
+            entry = _entry(name, cut.datatype, cut.shape)
+            entries.append(entry | {"parameters": _shared(wish, cut.size)})
+            continue
+        tensor = outputs[name]
         if wish.classes:
             labels = target.model.labels.get(name, [])
             batched = target.model.contract.max_batch_size > 0

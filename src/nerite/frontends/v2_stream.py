@@ -22,7 +22,7 @@ from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.regions import Regions
-from nerite.frontends.v2_response import Target, target_of
+from nerite.frontends.v2_response import Target, placed, target_of
 from nerite.server import Server
 from nerite.tracing.tracer import Carrier
 
@@ -111,6 +111,7 @@ class InferStream:
             turn.request, form = v2_proto.decode(message, self._regions)
             turn.request = self._forward(turn.request, self._headers.items())
             turn.target = target_of(model, form, self._regions)
+            turn.request = placed(turn.request, turn.target)
         except Exception as error:
             self._ready.append(_error(turn, _told(error)))
             self._news.set()

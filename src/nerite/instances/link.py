@@ -7,8 +7,10 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from nerite.core.files import File
 from nerite.core.layout import Buffer
 from nerite.instances import stream, wire
+from nerite.instances.regions import LentFiles
 
 _SOCKET_BUFFER = 1 << 22
 
@@ -26,6 +28,7 @@ class Link:
         self._sock = sock
         self._take = take
         self._memory = stream.Memory(self._post)
+        self.files = LentFiles(self._pass, self._forget)
         self._decoder = stream.Decoder(self._memory.borrowed)
         self._unsent: list[stream.Unsent] = []
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -47,6 +50,12 @@ class Link:
     def send_entries(self, kind: int, entries: list[wire.Entry]) -> None:
         if not self.closed.done():
             self.send(wire.encode_entries(kind, entries, self._memory.lent))
+
+    def _pass(self, number: int, file: File) -> None:
+        self.send(stream.passing(number, file))
+
+    def _forget(self, number: int) -> None:
+        self._post(wire.encode(wire.FORGET, {"file": number}))
 
     def _post(self, message: list[Buffer]) -> None:
         """Send from any thread, as when the last view of a tensor goes."""

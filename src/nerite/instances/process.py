@@ -69,7 +69,7 @@ class ProcessInstance:
         self._executed: dict[int, list[Call]] = {}
         self._decoupled = False
         self._entries: list[wire.Entry] = []
-        self._heads = wire.Heads()
+        self._heads = wire.Heads()  # of the link
         self._busy_ns = 0.0
         self._changed: Callable[[], None] = lambda: None
         self._loaded: asyncio.Future[Config] | None = None
@@ -174,6 +174,7 @@ class ProcessInstance:
             )
         self._loaded = self._loop.create_future()
         self._link = Link(self._loop, ours, self._take)
+        self._heads = wire.Heads(self._link.files)
         self._asked = Asked(self._home, self._answered, self._replied)
         self._asks = False
         spec = self._spec.to_json()

@@ -17,6 +17,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from nerite.core.files import File
 from nerite.core.layout import Buffer
 
 AVAILABLE = hasattr(os, "memfd_create")
@@ -45,6 +46,68 @@ class Region:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+class LentFiles:
+    """The files of others that a sender has told its receiver of, by number."""
+
+    def __init__(self, tell: Callable[[int, File], None], forget: Callable[[int], None]) -> None:
+        """tell: send a file, at once; forget: have the receiver close it, from any thread."""
+        self._tell = tell
+        self._forget = forget
+        self._counted = itertools.count(1)
+        self._numbers: dict[int, int] = {}  # by the file's id
+        self._files: dict[int, weakref.ref[File]] = {}
+
+    def number(self, file: File) -> int:
+        """The file's number, which the receiver knows from now on."""
+        number = self._numbers.get(id(file))
+        if number is None:
+            key, number = id(file), next(self._counted)
+            self._numbers[key] = number
+            self._files[number] = weakref.ref(file, lambda _: self._gone(key))
+            self._tell(number, file)
+        return number
+
+    def file(self, number: int) -> File:
+        """The file of a number that the receiver has sent back."""
+        file = self._files[number]()
+        assert file is not None, "whoever waits for an answer holds its places"
+        return file
+
+    def _gone(self, key: int) -> None:
+        number = self._numbers.pop(key)
+        del self._files[number]
+        self._forget(number)
+
+
+class BorrowedFile:
+    """A file that a sender has passed."""
+
+    def __init__(self, number: int, name: str, fd: int) -> None:
+        self.number, self.name, self.fd = number, name, fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class BorrowedFiles:
+    """Those that a receiver has been told of."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, BorrowedFile] = {}
+
+    def open(self, number: int, name: str, fd: int) -> None:
+        self._files[number] = BorrowedFile(number, name, fd)
+
+    def forget(self, number: int) -> None:
+        self._files.pop(number, None)
+
+    def number(self, file: Any) -> int:
+        return int(file.number)
+
+    def file(self, number: int) -> File:
+        return self._files[number]
 
 
 class Lent:
@@ -95,6 +158,7 @@ class Borrowed:
 
     def __init__(self, done: Callable[[int], None]) -> None:
         self._done = done
+        self.files = BorrowedFiles()
         self._maps: dict[int, mmap.mmap] = {}
         self._views: dict[int, Any] = {}
 

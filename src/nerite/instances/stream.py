@@ -9,6 +9,7 @@ from typing import Callable, Sequence, Union
 
 import numpy as np
 
+from nerite.core.files import File
 from nerite.core.layout import Buffer
 from nerite.instances import wire
 from nerite.instances.regions import AVAILABLE, Borrowed, Lent
@@ -38,6 +39,8 @@ class Memory:
             closed = self.lent.take_back(message.fields["numbers"])
             if closed:
                 self._post(wire.encode(wire.FORGET, {"numbers": closed}))
+        elif message.kind == wire.FORGET and "file" in message.fields:
+            self.borrowed.files.forget(message.fields["file"])
         elif message.kind == wire.FORGET:
             self.borrowed.forget(message.fields["numbers"])
         else:
@@ -117,9 +120,13 @@ class Decoder:
 
     def _decoded(self, kind: int, entries: int, body: memoryview) -> list[wire.Message]:
         message = wire.decode(kind, entries, body, self._borrowed)
-        if kind != wire.REGION:
+        if kind not in (wire.REGION, wire.FILE):
             return [message]
-        self._borrowed.map(message.fields["number"], message.fields["size"], self._files.popleft())
+        fields, fd = message.fields, self._files.popleft()
+        if kind == wire.FILE:
+            self._borrowed.files.open(fields["number"], fields["name"], fd)
+        else:
+            self._borrowed.map(fields["number"], fields["size"], fd)
         return []
 
     def _receive_large(self, body: int, length: int, prefix: tuple[int, int]) -> None:
@@ -131,6 +138,14 @@ class Decoder:
         self._large_filled = here
         self._large_prefix = prefix
         self._filled = 0
+
+
+def passing(number: int, file: File) -> list[Buffer]:
+    """The message that passes another's file."""
+    (body,) = wire.encode(wire.FILE, {"number": number, "name": file.name})
+    passed = wire.Passed(body)
+    passed.fd = file.fd
+    return [passed]
 
 
 def send(sock: socket.socket, buffers: Sequence[Buffer]) -> None:

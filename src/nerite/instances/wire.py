@@ -14,16 +14,17 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Protocol, Tuple
 
 from nerite.core.errors import InferenceError, Status
+from nerite.core.files import File, Filed, Span
 from nerite.core.layout import Buffer, Layout, Packed, aligned
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
 from nerite.instances.regions import Borrowed, Lent
 
 LOAD, LOADED, CLOSE, CANCEL, CALLS, ANSWERS, QUESTIONS, ORDER, REPLY, READY = range(1, 11)
-REGION, RELEASE, FORGET, HOLD = range(11, 15)
+REGION, RELEASE, FORGET, HOLD, FILE = range(11, 16)
 # Flags of an entry. CALLS: the call is cancelled already; it is the last of its batch.
 # ANSWERS: the call ends; the entry tells that a batch is done, and answers nothing; the call is to
 # be executed once more. QUESTIONS: more than one answer is welcome. All: the tensors' bytes lie in
@@ -44,6 +45,9 @@ LARGE = 1 << 18
 
 
 _new: Any = tuple.__new__  # past what a NamedTuple's own does for its defaults
+
+
+_Numbered = Tuple[int, int, int]  # a span, its file by number  # noqa: UP006  as elsewhere
 
 
 class Entry(NamedTuple):
@@ -162,6 +166,16 @@ def decode(kind: int, count: int, body: memoryview, borrowed: Borrowed) -> Messa
     return Message(kind, entries, {})
 
 
+class Files(Protocol):
+    """The files of one end."""
+
+    def number(self, file: File) -> int:
+        """What the other end calls it."""
+        ...
+
+    def file(self, number: int) -> File: ...
+
+
 class Heads:
     """Heads by their bytes and by what they say; one per end of a socket.
 
@@ -169,7 +183,9 @@ class Heads:
     writes or parses JSON.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Files | None = None) -> None:
+        """files: those that both ends have open; None where no tensors lie in any."""
+        self._files = files
         self._layouts: dict[Any, Layout] = {}
         self._written: dict[Any, bytes] = {}
         self._parsed: dict[bytes, Any] = {}
@@ -188,13 +204,16 @@ class Heads:
         key: Any
         if request[5:] == _USUAL:
             key = (layout, model, request[2], request[4])
-        elif request.parameters or request.trace:
-            return _with_id(_dump(_request_fields(model, request, layout)), request.id)
+        elif request.parameters or request.trace or request.places:
+            return _with_id(_dump(self._request_fields(model, request, layout)), request.id)
         else:
-            key = (model, layout, request[2], *request[4:5], *request[6:-1])
+            key = (model, layout, request[2], *request[4:5], *request[6:12])
+        inputs = request[1]
+        if type(inputs) is Packed and type(inputs.data) is Filed:
+            return _with_id(_dump(self._request_fields(model, request, layout)), request.id)
         head = self._written.get(key)
         if head is None:
-            head = _dump(_request_fields(model, request, layout))
+            head = _dump(self._request_fields(model, request, layout))
             self._keep(self._written, key, head)
         return _with_id(head, request[3]) if request[3] else head
 
@@ -206,18 +225,22 @@ class Heads:
             return _dump({"error": [error.status.name, error.message], "final": final}), []
         assert isinstance(answer, Response)
         layout, payload = self._pack(answer.outputs)
-        if answer.parameters:
-            return _dump(_answer_fields(answer, layout)), payload
+        if answer.parameters or not payload:
+            return _dump(self._answer_fields(answer, layout)), payload
         key = (layout, answer.final)
         head = self._written.get(key)
         if head is None:
-            head = _dump(_answer_fields(answer, layout))
+            head = _dump(self._answer_fields(answer, layout))
             self._keep(self._written, key, head)
         return head, payload
 
     def _pack(self, tensors: Mapping[str, Tensor]) -> tuple[Layout, list[Buffer]]:
         if type(tensors) is Packed and tensors.layout.aligned:
-            return tensors.layout, [tensors.data]
+            data = tensors.data
+            if type(data) is not Filed:
+                return tensors.layout, [data]  # type: ignore[list-item]
+            # The head says where it is.
+            return tensors.layout, [] if self._files is not None else [tensors.read()]
         payload: list[Buffer] = []
         key: Any = ()
         for name, tensor in tensors.items():
@@ -243,13 +266,18 @@ class Heads:
         if parsed is None:
             fields = json.loads(head)
             layout = Layout(fields.pop("inputs"))
+            spans = fields.pop("spans")
             fields["outputs"] = tuple(fields["outputs"])
             kept = Request(inputs={}, **fields)
-            parsed = (layout, kept[0], kept[2], kept[4:])
+            parsed = (layout, spans, kept[0], kept[2], kept[4:])
             self._keep(self._parsed, head, parsed)
-        layout, asked, version, rest = parsed
-        made = (asked or model, Packed(layout, entry[6][0]), version, name, *rest)
-        return _new(Request, made)  # type: ignore[no-any-return]
+        layout, spans, asked, version, rest = parsed
+        inputs = self._packed(layout, spans, entry)
+        made = _new(Request, (asked or model, inputs, version, name, *rest))
+        if made.places:
+            numbered = made.places.items()
+            made = made._replace(places={one: self._span(place) for one, place in numbered})
+        return made  # type: ignore[no-any-return]
 
     def answer(self, entry: Entry) -> Response | InferenceError:
         """The answer an entry carries; its tensors are views."""
@@ -260,11 +288,68 @@ class Heads:
                 status, text = fields["error"]
                 error = InferenceError(Status[status], text)
                 return error if fields["final"] else Response(final=False, error=error)
-            parsed = (Layout(fields["outputs"]), fields["parameters"], fields["final"])
+            layout, spans = Layout(fields["outputs"]), fields["spans"]
+            parsed = (layout, spans, fields["parameters"], fields["final"])
             self._keep(self._parsed, entry.head, parsed)
-        layout, parameters, final = parsed
-        made = (Packed(layout, entry[6][0]), parameters, final, None)
+        layout, spans, parameters, final = parsed
+        made = (self._packed(layout, spans, entry), parameters, final, None)
         return _new(Response, made)  # type: ignore[no-any-return]
+
+    def written(self, outputs: Mapping[str, Tensor], places: Mapping[str, Span]) -> Packed | None:
+        """Outputs, once they are written where whoever asked wants them.
+
+        None where one has no place, or not room enough, or the sending costs less.
+        """
+        if any(name not in places for name in outputs):
+            return None
+        layout, payload = self._pack(outputs)
+        if layout.size < LARGE or len(payload) != len(layout.cuts) or not layout.tight:
+            return None
+        spans = [places[name]._replace(size=len(data)) for name, data in zip(outputs, payload)]  # noqa: B905
+        if any(span.size > places[name].size for name, span in zip(outputs, spans)):  # noqa: B905
+            return None
+        for span, data in zip(spans, payload):  # noqa: B905  3.8 has no strict
+            span.write(data)
+        return Packed(layout, Filed(spans))
+
+    def _request_fields(self, model: str, request: Request, layout: Layout) -> dict[str, Any]:
+        fields = request._asdict()
+        del fields["id"]
+        fields["model"] = model
+        # A trace without a context is one all the same, of which a model's own questions are part.
+        fields["trace"] = (
+            None if request.trace is None else getattr(request.trace, "context", "") or "{}"
+        )
+        fields["parameters"] = dict(request.parameters)
+        places = request.places.items() if self._files is not None else ()
+        fields["places"] = {name: self._number(place) for name, place in places}
+        return {**fields, "inputs": layout.placed, "spans": self._numbers(request.inputs)}
+
+    def _answer_fields(self, answer: Response, layout: Layout) -> dict[str, Any]:
+        parameters = dict(answer.parameters)
+        fields = {"outputs": layout.placed, "parameters": parameters, "final": answer.final}
+        return {**fields, "spans": self._numbers(answer.outputs)}
+
+    def _numbers(self, tensors: Mapping[str, Tensor]) -> list[_Numbered]:
+        """Where tensors lie that lie in files; else nothing."""
+        if self._files is None or type(tensors) is not Packed or type(tensors.data) is not Filed:
+            return []
+        return [self._number(span) for span in tensors.data.spans]
+
+    def _number(self, span: Span) -> _Numbered:
+        assert self._files is not None
+        return self._files.number(span.file), span.start, span.size
+
+    def _span(self, numbered: Sequence[int]) -> Span:
+        assert self._files is not None
+        number, start, size = numbered
+        return Span(self._files.file(number), start, size)
+
+    def _packed(self, layout: Layout, spans: Sequence[Sequence[int]], entry: Entry) -> Packed:
+        """Tensors that came with an entry, or lie in files."""
+        if spans:
+            return Packed(layout, Filed([self._span(one) for one in spans]))
+        return Packed(layout, entry[6][0])
 
     @staticmethod
     def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
@@ -280,20 +365,3 @@ def _with_id(head: bytes, name: str) -> bytes:
 
 def _dump(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def _request_fields(model: str, request: Request, layout: Layout) -> dict[str, Any]:
-    fields = request._asdict()
-    del fields["id"]
-    fields["model"] = model
-    # A trace without a context is one all the same, of which a model's own questions are part.
-    fields["trace"] = (
-        None if request.trace is None else getattr(request.trace, "context", "") or "{}"
-    )
-    fields["parameters"] = dict(request.parameters)
-    return {**fields, "inputs": layout.placed}
-
-
-def _answer_fields(answer: Response, layout: Layout) -> dict[str, Any]:
-    parameters = dict(answer.parameters)
-    return {"outputs": layout.placed, "parameters": parameters, "final": answer.final}

@@ -16,13 +16,14 @@ import traceback
 import weakref
 from collections import deque
 from functools import partial
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from nerite.backends.base import Backend, ModelSpec, open_backend
 from nerite.backends.states import with_states
 from nerite.core.call import RESCHEDULED, Answer, Call
 from nerite.core.errors import InferenceError, Status
-from nerite.core.layout import Buffer
+from nerite.core.files import Filed, Span
+from nerite.core.layout import Buffer, Packed
 from nerite.core.request import Response
 from nerite.instances import stream, wire
 from nerite.instances.inbox import Inbox
@@ -122,7 +123,7 @@ class Worker:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._outbox = Outbox(sock)
-        self._heads = wire.Heads()
+        self._heads = wire.Heads(self._outbox.memory.borrowed.files)
         self._calls: dict[int, Call] = {}  # of the batch that is executed
         # Those that it left open, for as long as the backend holds them.
         self._left: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
@@ -185,7 +186,9 @@ class Worker:
         calls: list[Call] = []
         start = time.monotonic_ns()
         for entry in entries:
-            calls.append(self._call(entry))
+            call = self._call(entry)
+            if not call.ended:
+                calls.append(call)
             if entry[4] & wire.LAST:
                 self._execute_batch(backend, calls, entry[1], start)
                 calls = []
@@ -197,6 +200,12 @@ class Worker:
         call = self._calls[number] = Call(request, partial(self._answer, number))
         if entry[4] & wire.CANCELLED:
             call.cancel()
+        inputs = request[1]
+        if type(inputs) is Packed and type(inputs.data) is Filed:
+            try:
+                inputs.read()
+            except InferenceError as error:
+                call.fail(error)
         return call
 
     def _execute_batch(self, backend: Backend, calls: list[Call], batch: int, begun: int) -> None:
@@ -223,7 +232,10 @@ class Worker:
         infer_ns = call.infer_ns or time.monotonic_ns() - call.taken_ns - call.input_ns
         if call.infer_ns:
             call.infer_ns = 0  # a mark is of one answer
+        places = call.request.places
         try:
+            if places and isinstance(answer, Response):
+                answer = self._write(answer, places)
             head, payload = self._heads.of_answer(answer)
         except (TypeError, ValueError) as error:
             text = f"the model's answer cannot be sent: {error}"
@@ -239,6 +251,14 @@ class Worker:
         )
         if not final:
             self._outbox.flush()  # the next may take its time
+
+    def _write(self, answer: Response, places: Mapping[str, Span]) -> Response:
+        """The same answer, its outputs written where they are wanted, if they can be."""
+        try:
+            written = self._heads.written(answer.outputs, places) if answer.outputs else None
+        except OSError:
+            return answer
+        return answer if written is None else answer._replace(outputs=written)
 
     def _wait(self, number: int, final: bool) -> None:
         """Hold an answer back while who gets it has no room for more."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nerite.frontends.rooms import Rooms
+from nerite.core.rooms import Rooms
 
 SIZE = 3 << 20
 
