@@ -174,7 +174,8 @@ class Launch:
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
             intake = ports.http_intake(options)
-            images = self._images = ports.images(server, nerite.__version__, options)
+            version = nerite.__version__
+            images = self._images = _read(lambda: ports.images(server, version, options))
             app = App(server, nerite.__version__, self._regions, metrics, intake, images)
             address, port = options.http_address, options.http_port
             port = await self._http(app, "HTTPService", address, port, stack)

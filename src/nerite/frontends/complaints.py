@@ -28,6 +28,17 @@ def is_openai(head: Head) -> bool:
     return head.path.startswith("/v1/")
 
 
+def limit_body(head: Head, limit: int) -> None:
+    """Take no more than so many bytes with this request."""
+    head.limit = limit
+    if head.length > limit and head.reply is None:
+        text = (
+            f"the request has {head.length} bytes; at most {limit} are taken. "
+            "Use --http-max-input-size to increase the limit."
+        )
+        head.reply = complaint(head, 413, text)
+
+
 def complaint(head: Head | None, status: int, text: str, headers: bytes = b"") -> Reply:
     """head: None where it could not be read."""
     if head is None or not is_openai(head):

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -178,7 +179,10 @@ class Connection(asyncio.BufferedProtocol):
         if head.expects:
             self._transport.write(_CONTINUE)
         if head.chunked:
-            self._chunks = Chunks(self._listener.limits)
+            limits = self._listener.limits
+            if head.limit is not None:
+                limits = replace(limits, body=min(limits.body, head.limit))
+            self._chunks = Chunks(limits)
             return True
         self._body = self._listener.room(head.length)
         self._body_filled = here = len(stage)

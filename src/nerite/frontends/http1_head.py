@@ -50,8 +50,8 @@ class Head:
     """A parsed request line and its headers (names in lower case).
 
     Clients repeat themselves, so a Head is kept and used again, with what others make of it:
-    route is the handler's; reply and extra are the gate's: what to answer without asking the
-    handler, and header lines for every answer.
+    route is the handler's; reply, extra and limit are the gate's: what to answer without asking
+    the handler, header lines for every answer, and the bytes of a body where fewer are taken.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -61,6 +61,7 @@ class Head:
         self.route: Any = None
         self.reply: Reply | None = None
         self.extra = b""
+        self.limit: int | None = None
         self._url = b""
         self._twice = ""
         parser = httptools.HttpRequestParser(self)

@@ -14,9 +14,11 @@ import grpc
 
 from nerite.frontends.access import ApiKeys, grpc_access, http_access
 from nerite.frontends.asgi import Asgi, Bridge
+from nerite.frontends.complaints import is_openai, limit_body
 from nerite.frontends.delay import delays
 from nerite.frontends.guard import GrpcGuard, HttpGuard
-from nerite.frontends.http1 import Handler, Limits, Listener
+from nerite.frontends.http1 import Handler, Head, Limits, Listener
+from nerite.frontends.images.store import Store
 from nerite.frontends.intake import Forwarding, Intake
 from nerite.server import Server
 from nerite.settings import Settings
@@ -48,7 +50,14 @@ def http_listener(
     limits = Limits(
         send_seconds=settings.http_request_timeout, connections=settings.http_max_connections
     )
-    return Listener(handler, limits, HttpGuard(http_access(settings, keys, address)))
+    guard = HttpGuard(http_access(settings, keys, address))
+
+    def gate(head: Head) -> None:
+        guard(head)
+        if is_openai(head):
+            limit_body(head, settings.http_max_input_size)
+
+    return Listener(handler, limits, gate)
 
 
 def http_intake(settings: Settings) -> Intake:
@@ -56,7 +65,11 @@ def http_intake(settings: Settings) -> Intake:
 
 
 def images(server: Server, version: str, settings: Settings) -> Bridge:
-    """What answers /v1."""
+    """What answers /v1. Raises ValueError for a store that cannot be used."""
+    lifetime, size = settings.image_store_lifetime, settings.image_store_size
+    store = Store(settings.image_store, lifetime, size)
+    if settings.image_store:
+        store.open()
 
     def make() -> Asgi:
         from nerite.frontends.images.models import Names
@@ -68,9 +81,9 @@ def images(server: Server, version: str, settings: Settings) -> Bridge:
             settings.public_url,
             settings.image_response_format,
             settings.image_queue_size,
-            settings.http_max_input_size,
+            Forwarding(settings.http_header_forward_pattern),
         )
-        return make_v1(server, version, wishes)
+        return make_v1(server, version, wishes, store)
 
     return Bridge(make, scheme="https" if settings.https_cert else "http")
 

@@ -16,13 +16,14 @@ from nerite.frontends.asgi import Asgi, Message
 from nerite.frontends.images.errors import ApiError
 from nerite.frontends.images.routes import router
 from nerite.frontends.images.service import Service, Wishes
+from nerite.frontends.images.store import Store
 from nerite.server import Server
 
 log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def make(server: Server, version: str, wishes: Wishes) -> Asgi:
+def make(server: Server, version: str, wishes: Wishes, store: Store) -> Asgi:
     """The application. Blocks: reading FastAPI takes a while."""
     app = FastAPI(
         title="nerite",
@@ -31,7 +32,7 @@ def make(server: Server, version: str, wishes: Wishes) -> Asgi:
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(router(Service(server, wishes)))
+    app.include_router(router(Service(server, wishes, store)))
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _not_served)
     app.add_exception_handler(Exception, _failed)

@@ -204,6 +204,22 @@ class Settings:
         "pictures of /v1/images that may wait or be painted at once; 0 is no limit",
         ours=True,
     )
+    image_store: str = _option(
+        "",
+        kinds.PATH,
+        "folder, or URL of a store that fsspec knows, of the pictures that are answered as URLs; "
+        "by default a folder that goes with the server",
+        ours=True,
+    )
+    image_store_lifetime: float = _option(
+        3600.0, kinds.SECONDS, "seconds for which such a picture can be fetched", ours=True
+    )
+    image_store_size: int = _option(
+        1 << 30,
+        kinds.positive("bytes", "image-store-size"),
+        "size of all such pictures; the oldest make room for new ones",
+        ours=True,
+    )
     public_url: str = _option(
         "",
         kinds.URL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,18 @@ def images_response(order: Order, data: Sequence[dict[str, Any]], size: str) -> 
     }
 
 
-def as_json(order: Order, pictures: Sequence[Picture]) -> bytes:
-    """The answer with the pictures in it. Blocks: it writes files and base64."""
-    data = [datum(picture, base64_text(encode(picture.pixels, order.form))) for picture in pictures]
+def as_json(
+    order: Order, pictures: Sequence[Picture], keep: Callable[[bytes, str], str] | None = None
+) -> bytes:
+    """The answer with the pictures in it, or their URLs where `keep` makes one of a file and its
+    kind. Blocks: it writes files and base64."""
+    data = []
+    for picture in pictures:
+        file = encode(picture.pixels, order.form)
+        if keep is None:
+            data.append(datum(picture, base64_text(file)))
+        else:
+            data.append(datum(picture, keep(file, order.form.kind), "url"))
     return orjson.dumps(images_response(order, data, size_of(pictures[0].pixels)))
 
 

@@ -70,6 +70,15 @@ def _schema(kind: type[BaseModel]) -> dict[str, Any]:
     return whole
 
 
+FILES: dict[str, Any] = {
+    "summary": "Retrieve a picture that was answered as a URL",
+    "responses": {
+        200: {"description": "the picture", "content": {"image/*": {"schema": _FILE}}},
+        404: {"description": "no such picture, or its time is over"},
+    },
+}
+
+
 def _form(kind: type[BaseModel], **files: Any) -> dict[str, Any]:
     schema = _schema(kind)
     schema["properties"] = {**files, **schema["properties"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -16,7 +16,7 @@ from nerite.frontends.images.answers import background, datum, size_of, usage
 from nerite.frontends.images.encoding import base64_text, encode, preview
 from nerite.frontends.images.errors import ApiError
 from nerite.frontends.images.orders import Order
-from nerite.frontends.images.painting import Picture, Progress
+from nerite.frontends.images.painting import Event, Headers, Picture, Progress
 from nerite.frontends.images.service import Service
 
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -48,35 +48,42 @@ def _piece(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
 
 
-async def stream(service: Service, order: Order, id: str) -> EventStream:
+async def stream(service: Service, order: Order, id: str, headers: Headers = ()) -> EventStream:
     """Raises ApiError for what goes wrong before there is anything to tell."""
-    pieces = _pieces(service, order, id)
+    pieces = _pieces(service, order, id, headers)
     return EventStream(await anext(pieces), pieces)
 
 
-async def _pieces(service: Service, order: Order, id: str) -> AsyncGenerator[bytes]:
+async def _pieces(
+    service: Service, order: Order, id: str, headers: Headers
+) -> AsyncGenerator[bytes]:
+    """An error after something was told is told too; before, it is raised."""
     told = False
     with service.room.take(order.count):
         try:
-            async with aclosing(service.painter.events(order, id)) as events:
+            async with aclosing(service.painter.events(order, id, headers)) as events:
                 shown: Counter[int] = Counter()
                 async for event in events:
-                    if isinstance(event, Picture):
-                        yield await service.threads.run(_completed, order, event)
-                        told = True
-                        continue
-                    if order.progress:
-                        yield _progress(order, event)
-                        told = True
-                    if wants_partial(order, event, shown[event.index]):
-                        number = shown[event.index]
-                        shown[event.index] += 1
-                        yield await service.threads.run(_partial, order, event, number)
+                    for write, *more in _writers(order, event, shown):
+                        yield await service.threads.run(write, order, event, *more)
                         told = True
         except ApiError as error:
             if not told:
                 raise
             yield b"data: " + orjson.dumps(error.document) + b"\n\n"
+
+
+def _writers(order: Order, event: Event, shown: Counter[int]) -> Iterator[tuple[Any, ...]]:
+    """What writes an event, and what more it is to know; `shown` counts the partial pictures."""
+    if isinstance(event, Picture):
+        yield (_completed,)
+        return
+    if order.progress:
+        yield (_progress,)
+    number = shown[event.index]
+    if wants_partial(order, event, number):
+        shown[event.index] += 1
+        yield _partial, number
 
 
 def wants_partial(order: Order, told: Progress, shown: int) -> bool:

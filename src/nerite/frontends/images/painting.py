@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 
-from nerite.core.call import Responses
+from nerite.core.call import Deliver, Responses
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Parameter, Request, Response
 from nerite.frontends.images.encoding import Threads
 from nerite.frontends.images.errors import ApiError, of_inference
 from nerite.frontends.images.orders import Order
 from nerite.frontends.images.tensors import Pixels, inputs_of, number, pictures_of
+from nerite.frontends.intake import Forwarding
 from nerite.server import Server
 
 
@@ -40,23 +41,30 @@ class Picture:
 
 
 Event = Progress | Picture
+Headers = Iterable[tuple[str, str]]
 
 
 class Painter:
     """Belongs to the server's loop."""
 
-    def __init__(self, server: Server, threads: Threads) -> None:
+    def __init__(self, server: Server, threads: Threads, forward: Forwarding) -> None:
         self._server = server
         self._threads = threads
+        self._forward = forward
 
-    async def paint(self, order: Order, id: str = "") -> list[Picture]:
+    async def paint(self, order: Order, id: str = "", headers: Headers = ()) -> list[Picture]:
         """All pictures, in order. Raises ApiError."""
-        async with contextlib.aclosing(self.events(order, id)) as events:
+        async with contextlib.aclosing(self.events(order, id, headers)) as events:
             found = [event async for event in events if isinstance(event, Picture)]
         return sorted(found, key=lambda picture: picture.index)
 
-    async def events(self, order: Order, id: str = "") -> AsyncGenerator[Event]:
-        """What happens until all are painted; closing it cancels what is not. Raises ApiError."""
+    async def events(
+        self, order: Order, id: str = "", headers: Headers = ()
+    ) -> AsyncGenerator[Event]:
+        """What happens until all are painted; closing it cancels what is not. Raises ApiError.
+
+        id: of the request, for logs and traces. headers: it came with.
+        """
         queue: asyncio.Queue[Event | ApiError] = asyncio.Queue()
         together = order.count if _paints_several(order) else 1
         answers: list[Responses] = []
@@ -64,7 +72,7 @@ class Painter:
         try:
             for first in range(0, order.count, together):
                 request = await self._request(order, first, together, id)
-                answers.append(self._ask(request))
+                answers.append(self._ask(request, headers))
                 follow = self._follow(order, first, together, request, answers[-1], queue)
                 tasks.append(asyncio.create_task(follow))
             left = order.count
@@ -88,9 +96,15 @@ class Painter:
         model = order.model
         return Request(model.name, inputs, model.version, id, parameters=_wishes(order))
 
-    def _ask(self, request: Request) -> Responses:
+    def _ask(self, request: Request, headers: Headers) -> Responses:
+        answers = Responses()
+        deliver: Deliver = answers.deliver
         try:
-            return self._server.infer(request)
+            request = self._forward(request, headers)
+            if self._server.tracer.active:
+                carrier = dict(headers)
+                request, deliver = self._server.tracer.follow(request, deliver, "HTTP", carrier)
+            return answers.watch(self._server.submit(request, deliver))
         except InferenceError as error:
             raise of_inference(error, request.label) from None
 

@@ -10,6 +10,8 @@ from nerite.frontends.images.encoding import Threads
 from nerite.frontends.images.errors import ApiError
 from nerite.frontends.images.models import Models, Names
 from nerite.frontends.images.painting import Painter
+from nerite.frontends.images.store import Store
+from nerite.frontends.intake import Forwarding
 from nerite.server import Server
 
 
@@ -19,14 +21,21 @@ class Wishes:
 
     public_url: how clients reach the server, where that is not what they say in Host.
     response_format: of requests that name none; auto is what OpenAI's model of that name gives.
-    room: pictures that may wait or be painted at once, 0 for any number. body: bytes of a request.
+    room: pictures that may wait or be painted at once, 0 for any number.
     """
 
     names: Names = field(default_factory=Names)
     public_url: str = ""
     response_format: str = "auto"
     room: int = 256
-    body: int = 1 << 26
+    forward: Forwarding = field(default_factory=Forwarding)
+
+    def wants_urls(self, model: str | None, response_format: str | None) -> bool:
+        """Whether pictures are answered as URLs; `model` as the client called it."""
+        usual = "url" if model in ("dall-e-2", "dall-e-3") else "b64_json"
+        if self.response_format != "auto":
+            usual = self.response_format
+        return (response_format or usual) == "url"
 
 
 class Room:
@@ -52,9 +61,10 @@ class Room:
 class Service:
     """Belongs to the server's loop, but may be made in any thread."""
 
-    def __init__(self, server: Server, wishes: Wishes) -> None:
+    def __init__(self, server: Server, wishes: Wishes, store: Store | None = None) -> None:
         self.wishes = wishes
+        self.store = store or Store()
         self.threads = Threads()
         self.models = Models(server, wishes.names)
-        self.painter = Painter(server, self.threads)
+        self.painter = Painter(server, self.threads, wishes.forward)
         self.room = Room(wishes.room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import mimetypes
 import re
 import secrets
@@ -16,6 +17,8 @@ from nerite.core.errors import InferenceError
 from nerite.frontends.images.errors import ApiError
 from nerite.repository.storage import is_remote, open_files
 
+log = logging.getLogger(__name__)
+_SWEEP = 60.0  # seconds
 # When it ends, and what nobody can guess: whoever knows the name may have the picture.
 _NAME = re.compile(r"([0-9a-f]{8,12})-[A-Za-z0-9_-]{43}\.(?:png|jpeg|webp)")
 
@@ -64,6 +67,7 @@ class Store:
             self._files = None
             text = f"{what} '{place}' cannot be used: {type(error).__name__}: {error}"
             raise ValueError(text) from None
+        threading.Thread(target=self._keep_sweeping, name="image-store", daemon=True).start()
 
     def put(self, file: bytes, kind: str) -> str:
         """Keep a picture; its name. Raises ApiError where there is no room for it."""
@@ -93,13 +97,16 @@ class Store:
             return None
         return file, mimetypes.guess_type(name)[0] or "application/octet-stream", left
 
-    def sweep(self) -> None:
-        """Remove what is over, also of what others have put there."""
-        with self._lock:
-            if self._files is None:
-                return
-            self._look()
-            self._remove(self._over(0))
+    def _keep_sweeping(self) -> None:
+        """Now and then, remove what is over, also of what others have put there."""
+        while True:
+            time.sleep(max(1.0, min(_SWEEP, self.lifetime / 4)))
+            try:
+                with self._lock:
+                    self._look()
+                    self._remove(self._over(0))
+            except Exception as error:
+                log.warning("--image-store cannot be swept: %s: %s", type(error).__name__, error)
 
     def _look(self) -> None:
         self._files.invalidate_cache()
