@@ -51,20 +51,27 @@ class ServerProcess:
 @contextlib.contextmanager
 def run_server(log: Path, *options: str) -> Iterator[ServerProcess]:
     """A server with `options` that is ready; it is stopped at the end, which must go well."""
-    ports = _free_ports(3)
-    command = [sys.executable, "-m", "nerite", "serve", *options]
-    for name, port in zip(("http", "grpc", "metrics"), ports, strict=True):
-        command += [f"--{name}-port", str(port)]
-    with log.open("wb") as written:
-        process = subprocess.Popen(command, stdout=written, stderr=written)
-    server = ServerProcess(process, ports[0], ports[1], ports[2], log)
+    server = start_process(log, *options)
     try:
         server.wait_until_ready()
         yield server
     finally:
-        process.terminate()
-        status = process.wait(60)
+        server.process.terminate()
+        status = server.process.wait(60)
     assert status == 0, log.read_text()
+
+
+def start_process(log: Path, *options: str) -> ServerProcess:
+    """The same, not ready yet, and for the caller to stop."""
+    ports = _free_ports(3)
+    command = [sys.executable, "-m", "nerite", "serve", *options]
+    for name, port in zip(("http", "grpc", "metrics"), ports, strict=True):
+        command += [f"--{name}-port", str(port)]
+    # What servers keep for their user is not to outlive the test.
+    environment = {**os.environ, "XDG_STATE_HOME": str(log.parent / "state")}
+    with log.open("wb") as written:
+        process = subprocess.Popen(command, stdout=written, stderr=written, env=environment)
+    return ServerProcess(process, ports[0], ports[1], ports[2], log)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
@@ -24,6 +24,7 @@ from nerite.frontends import ports
 from nerite.frontends.app import App
 from nerite.frontends.asgi import Bridge
 from nerite.frontends.http1 import Handler
+from nerite.frontends.jobs.place import DatabaseError
 from nerite.frontends.machine import Machine
 from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
@@ -41,6 +42,9 @@ from nerite.tracing.settings import from_config
 from nerite.tracing.spans import Spans
 from nerite.tracing.tracer import Tracer
 from nerite.versions import ModelState
+
+if TYPE_CHECKING:
+    from nerite.frontends.jobs.store import JobStore
 
 log = logging.getLogger("nerite.launch")
 T = TypeVar("T")
@@ -174,8 +178,9 @@ class Launch:
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
             intake = ports.http_intake(options)
+            jobs = await self._open_jobs(stack)
             version = nerite.__version__
-            images = self._images = _read(lambda: ports.images(server, version, options))
+            images = self._images = _read(lambda: ports.images(server, version, options, jobs))
             app = App(server, nerite.__version__, self._regions, metrics, intake, images)
             address, port = options.http_address, options.http_port
             port = await self._http(app, "HTTPService", address, port, stack)
@@ -183,6 +188,18 @@ class Launch:
         if metrics is not None:
             port = options.metrics_port
             await self._http(metrics, "Metrics Service", options.metrics_address, port, stack)
+
+    async def _open_jobs(self, stack: contextlib.AsyncExitStack) -> JobStore | None:
+        """What keeps jobs, where that is known by now to be needed."""
+        place = ports.job_place(self._options)
+        if not place.wanted:
+            return None
+        try:
+            store = await place.open()
+        except DatabaseError as error:
+            raise StartError(f"--jobs-path: {error}") from None
+        stack.push_async_callback(store.close)
+        return store
 
     def _open_grpc(self, server: Server) -> grpc.aio.Server:
         address, port = self._options.grpc_address, self._options.grpc_port

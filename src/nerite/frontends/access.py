@@ -34,14 +34,20 @@ class ApiKeys:
 
     def problem(self, headers: Mapping[str, str]) -> str | None:
         """Why a request is not let in: None when it brings a key."""
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            key = headers.get("x-api-key", "")
+        key = key_of(headers)
         if not key:
             return NO_KEY
-        digest = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
+        digest = hashlib.sha256(key).digest()
         found = [hmac.compare_digest(digest, known) for known in self._digests]
         return None if any(found) else WRONG_KEY
+
+
+def key_of(headers: Mapping[str, str]) -> bytes:
+    """The API key that a request brings; empty where it brings none."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        key = headers.get("x-api-key", "")
+    return key.strip().encode("latin-1", "replace")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -20,8 +20,12 @@ from nerite.frontends.guard import GrpcGuard, HttpGuard
 from nerite.frontends.http1 import Handler, Head, Limits, Listener
 from nerite.frontends.images.store import Store
 from nerite.frontends.intake import Forwarding, Intake
+from nerite.frontends.jobs.place import Place
 from nerite.server import Server
 from nerite.settings import Settings
+
+if TYPE_CHECKING:
+    from nerite.frontends.jobs.store import JobStore
 
 _INT32_MAX = 2**31 - 1
 # What gRPC's C core makes of these levels for a client that accepts every algorithm.
@@ -64,8 +68,15 @@ def http_intake(settings: Settings) -> Intake:
     return Intake(settings.http_max_input_size, Forwarding(settings.http_header_forward_pattern))
 
 
-def images(server: Server, version: str, settings: Settings) -> Bridge:
-    """What answers /v1. Raises ValueError for a store that cannot be used."""
+def job_place(settings: Settings) -> Place:
+    return Place(settings.jobs_path, settings.http_port, settings.max_jobs_size)
+
+
+def images(server: Server, version: str, settings: Settings, jobs: JobStore | None) -> Bridge:
+    """What answers /v1. Raises ValueError for a store that cannot be used.
+
+    jobs: where they are kept, if that is open already.
+    """
     lifetime, size = settings.image_store_lifetime, settings.image_store_size
     store = Store(settings.image_store, lifetime, size)
     if settings.image_store:
@@ -74,6 +85,8 @@ def images(server: Server, version: str, settings: Settings) -> Bridge:
     def make() -> Asgi:
         from nerite.frontends.images.models import Names
         from nerite.frontends.images.service import Wishes
+        from nerite.frontends.jobs.opening import JobWishes
+        from nerite.frontends.jobs.runner import Limits as JobLimits
         from nerite.frontends.v1 import make as make_v1
 
         wishes = Wishes(
@@ -83,7 +96,10 @@ def images(server: Server, version: str, settings: Settings) -> Bridge:
             settings.image_queue_size,
             Forwarding(settings.http_header_forward_pattern),
         )
-        return make_v1(server, version, wishes, store)
+        limits = JobLimits(settings.max_jobs, settings.job_images, settings.job_lifetime)
+        owned = bool(settings.api_key_file)
+        job_wishes = JobWishes(job_place(settings), limits, jobs, owned)
+        return make_v1(server, version, wishes, store, job_wishes)
 
     return Bridge(make, scheme="https" if settings.https_cert else "http")
 

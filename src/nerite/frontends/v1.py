@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,24 +19,40 @@ from nerite.frontends.images.errors import ApiError
 from nerite.frontends.images.routes import router
 from nerite.frontends.images.service import Service, Wishes
 from nerite.frontends.images.store import Store
+from nerite.frontends.jobs.opening import JobWishes, Opening
+from nerite.frontends.jobs.pictures import PicturePainter
+from nerite.frontends.jobs.routes import Door
+from nerite.frontends.jobs.routes import router as job_router
 from nerite.server import Server
 
 log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def make(server: Server, version: str, wishes: Wishes, store: Store) -> Asgi:
+def make(server: Server, version: str, wishes: Wishes, store: Store, job_wishes: JobWishes) -> Asgi:
     """The application. Blocks: reading FastAPI takes a while."""
+    service = Service(server, wishes, store)
+    opening = Opening(job_wishes, PicturePainter(service))
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        await opening.resume()
+        yield
+        await opening.close()
+
     app = FastAPI(
         title="nerite",
         version=version,
         description="OpenAI's Images API over the models of this server, with extensions.",
         docs_url=None,
         redoc_url=None,
+        lifespan=life,
     )
-    app.include_router(router(Service(server, wishes, store)))
+    app.include_router(router(service))
+    app.include_router(job_router(service, opening))
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _not_served)
+    app.add_exception_handler(sqlite3.Error, Door.unreadable)
     app.add_exception_handler(Exception, _failed)
     return _Identified(app)
 

@@ -19,6 +19,7 @@ _GROUPS = {
     "image_model": "Images",
     "allow_grpc": "gRPC",
     "api_key_file": "Security",
+    "jobs_path": "Image jobs",
     "allow_metrics": "Metrics",
     "trace_config": "Tracing",
     "backend_directory": "Backends",
@@ -284,6 +285,32 @@ class Settings:
     )
     trusted_host: list[str] = _options(
         kinds.TEXT, "a name under which clients may address the server; `*` means all", ours=True
+    )
+
+    jobs_path: str = _option(
+        "",
+        kinds.PATH,
+        "SQLite file that keeps jobs over a restart; `:memory:` keeps them no longer than the "
+        "server. By default nerite/jobs-PORT.db in the user's folder for state",
+        ours=True,
+    )
+    job_lifetime: float = _option(
+        86400.0, kinds.SECONDS, "seconds for which a job that has ended can be fetched", ours=True
+    )
+    max_jobs: int = _option(
+        1000, kinds.COUNT, "jobs that wait or run; further ones are refused with 429", ours=True
+    )
+    max_jobs_size: int = _option(
+        1 << 32,
+        kinds.positive("bytes", "max-jobs-size"),
+        "size that the file of jobs may have; further jobs are refused with 429",
+        ours=True,
+    )
+    job_images: int = _option(
+        8,
+        kinds.positive("number", "job-images"),
+        "images of jobs that one model paints at a time, so that other requests find room",
+        ours=True,
     )
 
     allow_metrics: bool = _option(True, kinds.BOOLEAN, "serve Prometheus metrics")

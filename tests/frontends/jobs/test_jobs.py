@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nerite.frontends.jobs.database import MEMORY
 from nerite.frontends.jobs.job import Job, JobStatus
 from nerite.frontends.jobs.jobs import Jobs
 from nerite.frontends.jobs.live import Advance, Preview, View
 from nerite.frontends.jobs.painter import PaintingFailed
+from nerite.frontends.jobs.place import MEMORY
 from nerite.frontends.jobs.runner import Limits
 from nerite.frontends.jobs.store import JobStore, NewJob, StoreFull
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nerite.frontends.jobs.database import MEMORY, DatabaseError
 from nerite.frontends.jobs.job import Job, JobStatus
+from nerite.frontends.jobs.place import MEMORY, DatabaseError
 from nerite.frontends.jobs.store import JobStore, KeyReused, NewJob, StoreFull
 
 FIRST = NewJob("job-1", "", "painter", 1, 100.0, b'{"prompt":"a"}', b"{}", b"digest")

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-MEMORY = ":memory:"
+from nerite.frontends.jobs.place import MEMORY, DatabaseError
+
 _TOGETHER = 256  # what is committed at once; a commit waits for the disk, whatever it holds
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 _Asked = tuple[Work[Any], "Future[Any]"]
-
-
-class DatabaseError(Exception):
-    """The file cannot be used; the message is the whole explanation."""
 
 
 class Database:
@@ -47,6 +44,8 @@ class Database:
     async def run(self, work: Work[T]) -> T:
         """What `work` makes of the connection, when it is committed. Raises sqlite3.Error, and
         what `work` raises; then nothing of it is kept."""
+        if self._thread is None:
+            raise sqlite3.ProgrammingError("the server is stopping")
         done: Future[T] = Future()
         self._asked.put((work, done))
         return await asyncio.wrap_future(done)
@@ -54,8 +53,9 @@ class Database:
     def close(self) -> None:
         """When all that was asked is done. Blocks."""
         if self._thread is not None:
+            thread, self._thread = self._thread, None
             self._asked.put(None)
-            self._thread.join()
+            thread.join()
 
     def _serve(self, opened: Future[None]) -> None:
         try:

@@ -18,6 +18,7 @@ from nerite.frontends.jobs.store import JobStore, NewJob
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 60.0
+_ALIVE_SECONDS = 15.0  # after which those who watch are told that nothing has changed
 _LAST = 1 << 62  # no job has this number
 
 
@@ -113,7 +114,8 @@ class Jobs:
         return True
 
     async def watch(self, id: str, owner: str) -> AsyncGenerator[View | Preview]:
-        """How a job is, whenever that changes, until it has ended; nothing where there is none."""
+        """How a job is, whenever that changes and now and then, until it has ended or the server
+        stops; nothing where there is no such job."""
         live = self._find_live(id, owner)
         if live is None:
             view = await self.find(id, owner)
@@ -136,12 +138,12 @@ class Jobs:
         while True:
             view = self._runner.view(live)
             yield view
-            if view.job.status.final:
+            if view.job.status.final or self._runner.stopping:
                 return
             if live.preview is not preview and live.preview is not None:
                 preview = live.preview
                 yield preview
-            version = await live.changed(version)
+            version = await live.changed(version, _ALIVE_SECONDS)
 
     def _find_live(self, id: str, owner: str) -> Live | None:
         live = self._runner.live.get(id)

@@ -19,10 +19,11 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A picture on its way, as base64, after so many steps."""
+    """A picture on its way, as base64, after so many steps. image_index: which of several."""
 
     b64_json: str
     step: int
+    image_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Live:
         self.watchers = 0
         self.ended = asyncio.Event()
         self._version = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def become(self, job: Job) -> None:
         self.job = job
@@ -58,15 +59,16 @@ class Live:
     def touch(self) -> None:
         """Tell those who watch that something has changed."""
         self._version += 1
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, set()
         for one in waiting:
-            if not one.done():
-                one.set_result(None)
+            one.set_result(None)
 
-    async def changed(self, seen: int) -> int:
-        """The version that follows `seen`, perhaps not at once: who is slow sees the latest."""
+    async def changed(self, seen: int, seconds: float) -> int:
+        """The version that follows `seen`, perhaps not at once: who is slow sees the latest. The
+        same where nothing changes for so long."""
         if self._version == seen:
             future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
+            self._waiting.add(future)
+            await asyncio.wait([future], timeout=seconds)
+            self._waiting.discard(future)
         return self._version

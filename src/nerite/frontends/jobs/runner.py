@@ -63,6 +63,7 @@ class Runner:
         """Leave what still runs to the next server."""
         self.stop()
         for live in self.live.values():
+            live.touch()
             if live.painting is not None:
                 live.painting.cancel()
         await asyncio.gather(*self._running)
