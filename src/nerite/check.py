@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from nerite.backends.base import backend_names, find_runtime
-from nerite.backends.diffusion_config import complete
+from nerite.backends.diffusion_config import complete, unfilled
 from nerite.contract import Contract, TensorSpec
 from nerite.core.errors import InferenceError
 from nerite.diffusion import find_model_folder
@@ -145,8 +145,12 @@ def _file_problems(entry: ModelEntry) -> Iterator[str]:
         if entry.config.backend == "python":
             yield from _python_problems(folder / entry.config.default_model_filename)
         elif entry.config.backend == "diffusion":
+            parameters = entry.config.parameters
+            named = parameters["version"].string_value if "version" in parameters else ""
             try:
                 find_model_folder(folder)
+            except FileNotFoundError as error:
+                yield f"{error}{unfilled(entry.folder, named)}"
             except (OSError, ValueError) as error:
                 yield str(error)
     for output in entry.config.output:

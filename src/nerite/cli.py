@@ -107,6 +107,14 @@ def _import(options: argparse.Namespace) -> int:
     return run(options.source, options.name, options.repository, wish)
 
 
+def _build(options: argparse.Namespace) -> int:
+    from nerite.build import run
+    from nerite.sources.bring import Wish
+
+    wish = Wish(options.variant, options.allow_pickle)
+    return run(options.model, options.model_repository, options.timeout, wish)
+
+
 def _version() -> str:
     import importlib.metadata
 
@@ -125,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(commands.add_parser("generate", help="paint a picture with a running server"))
     _add_check(commands.add_parser("check", help="say what is wrong with a model repository"))
     _add_import(commands.add_parser("import", help="put a diffusion model into a repository"))
+    _add_build(commands.add_parser("build", help="fetch the models whose folders are empty"))
     _add_run_model(commands.add_parser("run-model", help="run a model.py without a server"))
     _add_demo(commands.add_parser("demo", help="start a server, paint a picture, go on serving"))
     return parser
@@ -168,6 +177,22 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     add("--repository", type=Path, default=Path("models"), metavar="DIR", help="%(default)s")
     add("--variant", default="", metavar="NAME", help="weights to prefer, as fp16")
     add("--tokenizer", type=Path, metavar="DIR", help="CLIP's tokenizer, for a single file")
+    add("--allow-pickle", action="store_true", help="read and convert pickled weights")
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fill the model folders that hold only a config.pbtxt whose parameter `version` says what "
+        "the model is: 1.4, 1.5, xl-1.0, xl-turbo, sd3, 3.5-medium, 3.5-large, a hub's OWNER/NAME, "
+        "or a path."
+    )
+    parser.set_defaults(run=_build)
+    add = parser.add_argument
+    add("--model", default="all", metavar="NAME", help="default: %(default)s")
+    add("--model-repository", type=Path, default=Path("diffusion-models"), metavar="DIR",
+        help="%(default)s")  # fmt: skip
+    add("--timeout", type=_finite, default=1200.0, metavar="S", help="for each, %(default)s s")
+    add("--variant", default="", metavar="NAME", help="weights to prefer, as fp16")
     add("--allow-pickle", action="store_true", help="read and convert pickled weights")
 
 

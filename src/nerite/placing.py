@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from nerite.instances.rate_limiter import GLOBAL, Need, RateLimiter, Resource
 from nerite.instances.thread import ThreadInstance
 from nerite.repository import config as configs
 from nerite.repository.repository import ModelEntry
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,14 @@ def _backend(entry: ModelEntry, placing: Placing) -> tuple[str, Path | None]:
     """The backend to open, and the model.py of the Python-based backend it is to run."""
     name = entry.config.backend
     if name in backend_names():
-        return name, None
+        own = placing.backend_directory / name / "model.py"
+        if name == "python" or not own.is_file():
+            return name, None
+        log.info(
+            "backend '%s' of model '%s' is '%s', which takes precedence over the one of nerite",
+            name, entry.name, own,
+        )  # fmt: skip
+        return "python", own.absolute()
     try:
         return "python", find_runtime(name, entry.folder, placing.backend_directory)
     except FileNotFoundError as error:

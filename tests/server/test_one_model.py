@@ -10,6 +10,8 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from tests.conftest import run_server
+from tests.diffusion import tiny
 from tests.sources import checkpoints, hub
 
 from nerite import painter
@@ -62,6 +64,25 @@ def test_a_hubs_model_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Monkey
         assert source.asked
     assert "no.such.invalid" in refusal(*wanted)  # though there is no hub any more
     assert list((tmp_path / "cache" / "nerite" / "models").glob("painter-*/painter/1"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_readmes_commands_serve_a_folder_of_sdxl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are written; the first installs packages, which a test does not."""
+    pytest.importorskip("diffusers")
+    tiny.make("sdxl", tmp_path / "my-sdxl")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in readme.splitlines() if "my-sdxl" in line or "[diffusion]'" in line]
+    assert lines[1].startswith("pip install") and lines[2] == "nerite serve --model ./my-sdxl"
+    monkeypatch.chdir(tmp_path)
+    with run_server(tmp_path / "log", *lines[2].split()[2:]) as server:
+        assert paints(server, "my-sdxl")
+    command = [sys.executable, "-m", "nerite", "import", "./my-sdxl", "sdxl"]
+    done = subprocess.run([*command, "--repository", "models"], capture_output=True, text=True)
+    assert done.returncode == 0 and "StableDiffusionXLPipeline" in done.stdout
+    assert (tmp_path / "models" / "sdxl" / "config.pbtxt").is_file()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -93,19 +93,25 @@ def write(pipe, file):
     """The pipeline in one file, named as the checkpoints that people share."""
     from safetensors.torch import save_file
 
-    xl = hasattr(pipe, "text_encoder_2")
-    clip = "conditioner.embedders.0." if xl else "cond_stage_model."
-    tensors = {f"model.diffusion_model.{k}": v for k, v in _unet(pipe.unet).items()}
-    tensors |= {f"first_stage_model.{k}": v for k, v in _vae(pipe.vae).items()}
-    for name, value in pipe.text_encoder.state_dict().items():
-        name = name.removeprefix("text_model.")
-        tensors[f"{clip}transformer.text_model.{name}"] = value
-    if xl:
-        encoder = _open_clip(pipe.text_encoder_2)
-        tensors |= {f"conditioner.embedders.1.model.{k}": v for k, v in encoder.items()}
+    found = tensors(pipe.components)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        save_file({name: value.clone().contiguous() for name, value in tensors.items()}, file)
+        save_file({name: value.clone().contiguous() for name, value in found.items()}, file)
+
+
+def tensors(parts):
+    """What such a file holds of the networks ``parts``, by their names in a pipeline."""
+    xl = "text_encoder_2" in parts
+    clip = "conditioner.embedders.0." if xl else "cond_stage_model."
+    found = {f"model.diffusion_model.{k}": v for k, v in _unet(parts["unet"]).items()}
+    found |= {f"first_stage_model.{k}": v for k, v in _vae(parts["vae"]).items()}
+    for name, value in parts["text_encoder"].state_dict().items():
+        name = name.removeprefix("text_model.")
+        found[f"{clip}transformer.text_model.{name}"] = value
+    if xl:
+        encoder = _open_clip(parts["text_encoder_2"])
+        found |= {f"conditioner.embedders.1.model.{k}": v for k, v in encoder.items()}
+    return found
 
 
 def _renamed(name, rules):

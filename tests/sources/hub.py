@@ -51,6 +51,8 @@ class Hub(BaseHTTPRequestHandler):
         if not file.is_file():
             self.refuse(404, "EntryNotFound", "Entry not found")
             return
+        if self.server.stuck and file.as_posix().endswith(self.server.stuck):
+            self.server.done.wait()
         headers = {"ETag": f'"{digest(file)}"', "X-Repo-Commit": COMMIT}
         self.send(200, file.read_bytes(), headers)
 
@@ -74,16 +76,18 @@ def digest(file):
 
 
 @contextmanager
-def serve(root, *, gated=False):
-    """The server; `asked` is what it was asked, `url` where it is."""
+def serve(root, *, gated=False, stuck=""):
+    """The server; `asked` is what it was asked, `url` where it is. It never gives `stuck`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.root, server.gated, server.asked = root, gated, []
+    server.stuck, server.done = stuck, threading.Event()
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         yield server
     finally:
+        server.done.set()
         server.shutdown()
         thread.join()
         server.server_close()

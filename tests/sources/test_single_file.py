@@ -13,6 +13,7 @@ from tests.sources import checkpoints
 from nerite.diffusion import Engine, Params, open_pipeline
 from nerite.sources import tokenizer
 from nerite.sources.bring import Wish, bring
+from nerite.sources.ldm import Checkpoint
 from nerite.sources.weights import SourceError
 
 torch = pytest.importorskip("torch")
@@ -136,3 +137,70 @@ def test_the_command_needs_no_network(checkpoint, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "nerite serve --model-repository here" in done.stdout
     assert (tmp_path / "here" / "mine" / "1" / "model_index.json").is_file()
+
+
+UNET = (
+    "in_channels", "out_channels", "block_out_channels", "layers_per_block", "down_block_types",
+    "up_block_types", "cross_attention_dim", "use_linear_projection",
+)  # fmt: skip
+VAE = ("block_out_channels", "layers_per_block", "latent_channels", "down_block_types")
+CLIP = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+    "max_position_embeddings", "projection_dim",
+)  # fmt: skip
+VARIED = ("attention_head_dim", "transformer_layers_per_block")
+
+
+def _real(xl):
+    """The networks of the two architectures in their real size, without memory for it."""
+    import diffusers
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    vae = {
+        "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }  # fmt: skip
+    small = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+             "num_attention_heads": 12, "projection_dim": 768}  # fmt: skip
+    large = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32,
+             "num_attention_heads": 20, "projection_dim": 1280}  # fmt: skip
+    unet = {"cross_attention_dim": 768}
+    if xl:
+        unet = {
+            "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10), "attention_head_dim": (5, 10, 20),
+            "use_linear_projection": True, "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+        }  # fmt: skip
+    with torch.device("meta"):
+        parts = {
+            "unet": diffusers.UNet2DConditionModel(**unet),
+            "vae": diffusers.AutoencoderKL(**vae),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**small)),
+        }
+        if xl:
+            config = CLIPTextConfig(**large)
+            parts["text_encoder_2"] = CLIPTextModelWithProjection(config)
+    return parts
+
+
+@pytest.mark.parametrize("xl", [False, True])
+def test_the_real_architectures_are_told_by_their_shapes(xl):
+    parts = _real(xl)
+    shapes = {name: tuple(value.shape) for name, value in checkpoints.tensors(parts).items()}
+    configs = Checkpoint("real.safetensors", shapes).configs()
+    kinds = {"unet": UNET, "vae": VAE, "text_encoder": CLIP, "text_encoder_2": CLIP}
+    for name, network in parts.items():
+        told = configs[f"{name}/config.json"]
+        known = {key: getattr(network.config, key) for key in kinds[name]}
+        assert {key: told[key] for key in known} == {
+            key: list(value) if isinstance(value, tuple) else value for key, value in known.items()
+        }
+    heads, depths = (configs["unet/config.json"][key] for key in VARIED)
+    assert (heads, depths) == (([5, 10, 20], [1, 2, 10]) if xl else (8, [1, 1, 1, 1]))
+    told = configs["vae/config.json"]["scaling_factor"], configs["unet/config.json"]["sample_size"]
+    assert told == ((0.13025, 128) if xl else (0.18215, 64))
+    assert configs["model_index.json"]["_class_name"].startswith("StableDiffusion")

@@ -29,7 +29,9 @@ from nerite.backends.diffusion_config import (
     max_waiting,
     read_defaults,
     read_number,
+    unfilled,
 )
+from nerite.backends.diffusion_safety import FLAGGED, Safety, safety_mode
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request, Response
@@ -62,7 +64,11 @@ class DiffusionBackend:
         self._answers = ThreadPoolExecutor(1, thread_name_prefix="diffusion-answers")
 
     def load(self, spec: ModelSpec) -> Config:
-        folder = find_model_folder(spec.version_folder)
+        try:
+            folder = find_model_folder(spec.version_folder)
+        except FileNotFoundError as error:
+            version = spec.parameters.get("version", "")
+            raise invalid(f"{error}{unfilled(spec.folder, version)}") from None
         device = "cpu" if spec.device == "cpu" else f"{spec.device}:{spec.device_id}"
         pipeline = open_pipeline(
             folder,
@@ -72,6 +78,8 @@ class DiffusionBackend:
             dtype=spec.parameters.get("dtype", "auto"),
             fixed_rows=fixed_rows(spec.parameters),
         )
+        mode = safety_mode(spec.parameters)
+        self._safety = None if mode == "off" else Safety(mode, folder)
         self._limits = pipeline.limits
         images = read_number(spec.parameters, "max_running_images", int) or _MAX_RUNNING
         config = complete(spec.config)
@@ -159,7 +167,8 @@ class DiffusionBackend:
             "queue_position": np.array([told.queue_position], np.int32),
             "eta_seconds": np.array([told.eta_seconds], np.float32),
         }
-        if told.preview is not None:
+        # What might be blanked at the end is not shown on the way either.
+        if told.preview is not None and not (self._safety and self._safety.blanks):
             outputs["preview"] = told.preview
             if request.parameters.get("preview_format") == "jpeg" or self._roles.image_is_text:
                 file = base64.b64encode(_encoded(told.preview, "jpeg"))
@@ -170,6 +179,9 @@ class DiffusionBackend:
 
     def response(self, request: Request, painted: Sequence[Painted]) -> Response:
         """The pictures of a whole request, in the shape the config and the request ask for."""
+        flags: list[Tensor] | None = None
+        if self._safety is not None:
+            painted, flags = self._safety.look(painted)
         several = "num_images" in request.inputs
         pictures = [one.images if several else one.images[0] for one in painted]
         images = np.stack(pictures) if self._batches else pictures[0]
@@ -177,6 +189,8 @@ class DiffusionBackend:
             images = _as_text(images)
         seeds = np.array([[one.seed] for one in painted], np.int64)
         outputs = {self._roles.image: images, SEED: seeds if self._batches else seeds[0]}
+        if flags is not None:
+            outputs[FLAGGED] = np.stack(flags) if self._batches else flags[0]
         wanted = request.outputs or tuple(outputs)
         return Response({name: outputs[name] for name in wanted if name in outputs})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nerite.backends.base import Config
@@ -29,6 +30,7 @@ _INPUTS = {
 PICTURES = ("image", "mask")  # files, or pixels where a config declares them TYPE_UINT8
 IMAGE, SEED = "generated_image", "seed"
 _OUTPUTS = {IMAGE: ("TYPE_UINT8", [-1, -1, 3]), SEED: ("TYPE_INT64", [1])}
+_FLAGGED = {"flagged": ("TYPE_BOOL", [-1])}  # where a safety checker looks at the pictures
 _STRICT_ROWS = 4  # of a forward, where a picture's bytes may not depend on its neighbours
 _MAX_WAITING = 64
 
@@ -61,11 +63,22 @@ def complete(config: Config) -> dict[str, Any]:
             for name, kind in _INPUTS.items()
         ]
     if not completed.get("output"):
+        parameters = completed.get("parameters", {})
+        mode = parameters.get("safety_checker", {}).get("string_value", "")
+        outputs = _OUTPUTS if mode in ("", "off") else {**_OUTPUTS, **_FLAGGED}
         completed["output"] = [
             {"name": name, "data_type": kind, "dims": dims}
-            for name, (kind, dims) in _OUTPUTS.items()
+            for name, (kind, dims) in outputs.items()
         ]
     return completed
+
+
+def unfilled(folder: Path, version: str) -> str:
+    """What fills a model's folder that only says by its `version` what it holds; "" for others."""
+    if not version:
+        return ""
+    command = f"nerite build --model {folder.name} --model-repository {folder.parent}"
+    return f". To fetch what its version '{version}' names: {command}"
 
 
 def find_roles(config: Config) -> Roles:

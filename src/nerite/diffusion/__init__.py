@@ -14,6 +14,7 @@ from nerite.diffusion.job import InvalidParams, Painted, Params, Progress
 from nerite.diffusion.limits import MAX_PIXELS, Limits
 from nerite.diffusion.memory import Memory
 from nerite.diffusion.pipeline import Pipeline, find_model_folder, open_pipeline
+from nerite.diffusion.safety import SafetyChecker
 from nerite.diffusion.samplers import KNOWN_SCHEDULERS
 from nerite.diffusion.ticket import Ticket, Watch
 
@@ -31,6 +32,7 @@ __all__ = [
     "Params",
     "Pipeline",
     "Progress",
+    "SafetyChecker",
     "Ticket",
     "Watch",
     "find_model_folder",

@@ -62,6 +62,7 @@ _SHORT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 _OTHER = {
     "plms": "pndm",
+    "lmsd": "lms",
     "eulera": "euler_a",
     "euler_ancestral": "euler_a",
     "dpm": "dpm++_2m",
