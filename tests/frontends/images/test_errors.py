@@ -73,7 +73,7 @@ def error_of(answer: httpx.Response, status: int = 400) -> dict[str, Any]:
         ({"prompt": "a", "steps": 0}, "steps", "1"),
         ({"prompt": "a", "steps": 10**9}, "steps", "1000"),
         ({"prompt": "a", "num_inference_steps": 0}, "steps", "1"),
-        ({"prompt": "a", "seed": 1 << 63}, "seed", "9223372036854775807"),
+        ({"prompt": "a", "seed": 1 << 63}, "seed", "9223372036854775808"),
         ({"prompt": "a", "guidance_scale": -1}, "guidance_scale", "0"),
         ({"prompt": "a", "guidance_scale": 1e9}, "guidance_scale", "100"),
         ({"prompt": "a", "scheduler": "../../etc"}, "scheduler", "unknown scheduler"),
@@ -131,7 +131,7 @@ Image.new("RGB", (8, 8)).save(GIF, "gif")
 )
 def test_files(web: httpx.Client, files: Any, param: str, says: str) -> None:
     fields = {"prompt": "a tree", "steps": "1"}
-    sent = files or {"nothing": (None, "1")}
+    sent = files or {"user": (None, "nobody")}
     answer = web.post("/images/edits", data=fields, files=sent)
     error = error_of(answer)
     assert (error["param"], says in error["message"]) == (param, True), error

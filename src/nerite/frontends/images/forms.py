@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
@@ -54,8 +55,14 @@ async def read(kind: type[B], request: Request) -> Sent[B]:
         wanted = " or application/json" if kind is bodies.Edit else ""
         text = f"the content-type {shown}: multipart/form-data{wanted} is expected"
         raise bad(text, None, "unsupported_content_type")
-    async with request.form(max_files=MAX_UPLOADS + 2, max_part_size=_FIELD) as form:
+    try:
+        form = await request.form(max_files=MAX_UPLOADS + 2, max_part_size=_FIELD)
+    except FormParserError as error:
+        raise bad(f"the form cannot be read: {error}", None, "invalid_form") from None
+    try:
         return await _read_form(kind, form)
+    finally:
+        await form.close()
 
 
 def read_json(body: bytes) -> Sent[bodies.Edit]:

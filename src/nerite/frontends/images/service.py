@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from nerite.frontends.images.encoding import Threads
-from nerite.frontends.images.errors import ApiError
+from nerite.frontends.images.errors import ApiError, bad
 from nerite.frontends.images.models import Models, Names
 from nerite.frontends.images.painting import Painter
 from nerite.frontends.images.store import Store
@@ -48,6 +48,9 @@ class Room:
     @contextmanager
     def take(self, count: int) -> Iterator[None]:
         """Raises ApiError."""
+        if self._limit and count > self._limit:
+            text = f"{count} pictures are asked for: this server takes {self._limit} at a time"
+            raise bad(text, "n")
         if self._limit and self._taken + count > self._limit:
             text = f"{self._taken} pictures are asked for already, of {self._limit} at a time"
             raise ApiError(429, text, code="queue_full", retry_after=2)
