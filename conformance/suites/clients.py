@@ -1,6 +1,6 @@
 """The client repository's own Python examples, with the models of Triton's documentation."""
 
-from conformance.models import Edit, Model, docs, identity
+from conformance.models import Edit, Model, add, docs, identity
 from conformance.reasons import Reason
 from conformance.suite import Check, Group, Logged, Script, Skipped, Suite
 
@@ -19,6 +19,21 @@ STRING_SEQUENCE = Model(
 
 # Stands in for the image model of the documentation, which is a download: tests count models.
 DENSENET = Model("server/docs/examples/model_repository/simple", name="densenet_onnx")
+
+CLASSES = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        nothing = pb_utils.Tensor("fc6_1", np.zeros((1, 1000, 1, 1), np.float32))
+        return [pb_utils.InferenceResponse([nothing]) for _ in requests]
+"""
+# And for a client that asks it.
+IMAGES = Model(
+    "server/docs/examples/model_repository/densenet_onnx",
+    edits=(Edit(r"^platform: .*", 'backend: "python"'), add(CLASSES, "1/model.py")),
+)
 
 PLAIN = (docs("simple"), docs("simple_identity"), docs("simple_string"))
 INT8 = docs("simple_int8")
@@ -79,7 +94,7 @@ CLIENTS = Suite(
     folder=EXAMPLES,
     groups=(
         Group("http", HTTP, (*PLAIN, INT8), ("--allow-client-shm=true",)),
-        Group("grpc", GRPC, (*PLAIN, INT8), ("--allow-client-shm=true",)),
+        Group("grpc", GRPC, (*PLAIN, INT8, IMAGES), ("--allow-client-shm=true",)),
         Group("sequence", SEQUENCE, (*PLAIN, *SEQUENCES)),
         Group(
             "memory_growth",
@@ -116,7 +131,7 @@ CLIENTS = Suite(
             "grpc_model_control",
             (script("simple_grpc_model_control", prints="PASS"),),
             GRPC_MODELS,
-            ("--model-control-mode=explicit",),
+            ("--model-control-mode=explicit", "--allow-model-overrides"),
         ),
     ),
 )

@@ -27,6 +27,24 @@ ZERO = (
         edits=(Edit("TYPE_STRING", "TYPE_INT64"),),
     ),
 )
+BODIES = (
+    "test_raw_binary",
+    "test_raw_binary_longer",
+    "test_byte",
+    "test_byte_too_many_elements",
+    "test_multi_variable_dimensions",
+    "test_multi_inputs",
+    "test_content_encoding_chunked_manually",
+    "test_content_encoding_unsupported_client",
+    "test_descriptive_status_code",
+    "test_buffer_size_overflow",
+    "test_negative_dimensions",
+    "test_load_oversized_file_parameter",
+    "test_json_recursion_depth_limit",
+    "test_duplicate_output_names",
+    "test_repository_index_deeply_nested_json",
+    "test_inference_header_content_length_out_of_range",
+)
 LIMITED = (made("onnx_zero_1_float32", IDENTITY), docs("simple_identity"))
 
 
@@ -125,7 +143,14 @@ HTTP = Suite(
         Group("aio", (Cases("python_http_aio_test.py"),), HTTP_MODELS, (SHM,)),
         Group(
             "http_test",
-            (Cases("http_test.py", seconds=900),),
+            (Cases("http_test.py", BODIES, seconds=900),),
+            ZERO,
+            (EXPLICIT, "--load-model=*", "--allow-model-overrides"),
+        ),
+        # It builds a body of 2.7 GB, and ends all others with it where there is not memory enough.
+        Group(
+            "http_test-large",
+            (Cases("http_test.py", ("test_loading_large_invalid_model",), seconds=900),),
             ZERO,
             (EXPLICIT, "--load-model=*", "--allow-model-overrides"),
         ),

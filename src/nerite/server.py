@@ -192,7 +192,11 @@ class Server:
             raise InferenceError(Status.UNSUPPORTED, _NO_FILES)
         found = await asyncio.to_thread(self.repository.find, name)
         if config is not None or files:
-            entry = await asyncio.to_thread(override, name, found, config, files or {})
+            try:
+                entry = await asyncio.to_thread(override, name, found, config, files or {})
+            except InferenceError as error:
+                log.error(error.message)
+                raise
         elif found is None:
             text = f"failed to load '{name}', failed to poll from model repository"
             raise InferenceError(Status.INTERNAL, text)

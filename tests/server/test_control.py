@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -267,16 +268,23 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
         ("{}", {"../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"/../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"1/../../escape.py": b""}, "leaves the model's folder"),
+        ('{"name": "other"}', {"1/model.py": b""}, "failed to load 'm', .*name is 'other'"),
         ("{}", {"A" * 256: b""}, "failed to poll from model repository: File name too long"),
     ],
 )
 async def test_bad_overrides(
-    start: Start, tmp_path: Path, config: str | None, files: dict[str, bytes], expected: str
+    start: Start,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    config: str | None,
+    files: dict[str, bytes],
+    expected: str,
 ) -> None:
     add_model(tmp_path, "m", CONFIG, adds(1))
     async with start(mode=ControlMode.EXPLICIT) as server:
         with pytest.raises(InferenceError, match=expected):
             await server.load("m", config, files)
+        assert re.search(expected, caplog.text)
         assert not (tmp_path / "escape.py").exists()
 
 

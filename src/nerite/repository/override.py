@@ -43,9 +43,11 @@ def override(
             entry.folder = Path(entry.borrowed.name)
             _write(name, entry.folder, files)
         settle(entry)
-    except InferenceError:
+    except InferenceError as error:
         entry.give_back()
-        raise
+        if error.message.startswith("failed to load"):
+            raise
+        raise InferenceError(error.status, f"failed to load '{name}', {error.message}") from None
     except OSError as error:
         entry.give_back()
         raise _unpolled(name, f": {error.strerror}") from None
