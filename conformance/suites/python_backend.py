@@ -468,11 +468,6 @@ BACKEND_PYTHON = Suite(
             python("dlpack_io_identity_decoupled"),
         ),
         _io_one(
-            "test_requested_output_decoupled",
-            python("add_sub"),
-            python("dlpack_io_identity_decoupled"),
-        ),
-        _io_one(
             "test_requested_output_decoupled_prior_crash",
             Model("server/qa/L0_backend_python/io/requested_output_model", name="llm"),
         ),
@@ -486,6 +481,7 @@ BACKEND_PYTHON = Suite(
                         "test_variable_gpu_output",
                         "test_ensemble_io default",
                         "test_ensemble_io decoupled",
+                        "test_requested_output_decoupled",
                     ),
                 ),
             ),

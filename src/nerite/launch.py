@@ -102,6 +102,7 @@ class Launch:
         self._keys = _read(lambda: ports.read_keys(options))
         self._images: Bridge | None = None
         self._page = ""
+        self._grpc: grpc.aio.Server | None = None
 
     async def serve(self) -> None:
         """Start, serve, drain. Raises StartError."""
@@ -136,8 +137,20 @@ class Launch:
             finally:
                 if self._images is not None:
                     await self._images.close()
-                await server.close(options.exit_timeout_secs)
+                await self._drain(server)
         await asyncio.to_thread(server.tracer.close)
+
+    async def _drain(self, server: Server) -> None:
+        """Let what is open end. gRPC is closed to what comes meanwhile, as Triton's is: clients
+        turn to another server."""
+        seconds = self._options.exit_timeout_secs
+        if self._grpc is None:
+            await server.close(seconds)
+            return
+        closing = asyncio.ensure_future(self._grpc.stop(seconds))
+        await server.close(seconds)
+        await self._grpc.stop(1.0)  # streams may be open in which nothing is asked
+        await closing
 
     async def _load(self, server: Server) -> None:
         """Load the models; a signal in the meantime ends the wait."""
@@ -172,9 +185,9 @@ class Launch:
         answered (live, not ready) while they do."""
         options = self._options
         if options.allow_grpc:
-            grpc_server = self._open_grpc(server)
-            await grpc_server.start()
-            stack.push_async_callback(grpc_server.stop, 1.0)
+            self._grpc = self._open_grpc(server)
+            await self._grpc.start()
+            stack.push_async_callback(self._grpc.stop, 1.0)
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
             intake = ports.http_intake(options)

@@ -68,6 +68,7 @@ class Lifecycle:
     def __init__(self, load_model: LoadModel) -> None:
         self.models: dict[str, Versions] = {}
         self._load_model = load_model
+        self._loading: list[tuple[set[str], asyncio.Event]] = []  # what is, until the event
 
     def versions(self, name: str) -> Versions:
         if name not in self.models:
@@ -95,13 +96,23 @@ class Lifecycle:
                 await versions.refuse(entry, error, error.message)
             await versions.load(entry, again=entry.name not in names)
 
-        return await in_order([*news, *again], circles, load)
+        underway = (names | {entry.name for entry in again}, asyncio.Event())
+        self._loading.append(underway)
+        try:
+            return await in_order([*news, *again], circles, load)
+        finally:
+            self._loading.remove(underway)
+            underway[1].set()
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Unload a model, and with it the ensembles that need it.
 
+        Waits for what is being loaded together with it: an ensemble finds what it needs.
+
         dependents: also what was loaded only because this ensemble needed it.
         """
+        while underway := [event for names, event in self._loading if name in names]:
+            await underway[0].wait()
         if name not in self.models:
             return
         needed = needs(self.models[name].wanted)

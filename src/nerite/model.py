@@ -206,6 +206,9 @@ class Model:
 
     async def close(self, timeout: float | None) -> None:
         """Refuse new calls, wait up to `timeout` seconds for the open ones, leave."""
+        if self._open:
+            text = "Model '%s' (version %d) has %d in-flight inferences"
+            log.info(text, self.name, self.version, self._open)
         try:
             await asyncio.wait_for(self._drain(), timeout)
         except TimeoutError:

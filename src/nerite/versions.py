@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.model import Model
+from nerite.repository.config import ModelConfig
 from nerite.repository.repository import Fingerprint, ModelEntry
 
 log = logging.getLogger(__name__)
 
 LoadModel = Callable[[ModelEntry, int], Awaitable[Model]]
 UNLOADED = "unloaded"
+_OF_ONE = re.compile(r"[0-9]+(/|$)|config\.pbtxt$|configs(/|$)")  # or told by the config
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Versions:
     async def load(self, entry: ModelEntry, *, again: bool = False) -> None:
         """Load what `entry` says in place of what is loaded: all of its versions, or none.
 
-        again: even if just that is loaded.
+        again: even if just that is loaded. Otherwise a version stays that has not changed.
 
         What is loaded serves on until then, and afterwards finishes what it has begun. Raises
         InferenceError with the reasons.
@@ -94,11 +97,13 @@ class Versions:
                 if self.find(version) is None:
                     self.states[version] = ModelState(self.name, version, "LOADING")
             self.states.pop(0, None)
+            kept = {} if again else self._kept(entry)
+            news = [version for version in entry.versions if version not in kept]
             results = await asyncio.gather(
-                *(self._load_model(entry, version) for version in entry.versions),
+                *(self._load_model(entry, version) for version in news),
                 return_exceptions=True,
             )
-            loaded = dict(zip(entry.versions, results, strict=True))
+            loaded = dict(zip(news, results, strict=True))
             failures = {
                 version: result
                 for version, result in loaded.items()
@@ -110,7 +115,21 @@ class Versions:
             if failures:
                 self._note_failures(failures, models, entry)
             else:
-                self._swap(entry, models)
+                self._swap(entry, models, kept)
+
+    def _kept(self, entry: ModelEntry) -> dict[int, Model]:
+        """The loaded versions for which `entry` says what they were loaded from."""
+        loaded = self.entry
+        if loaded is None or loaded.folder != entry.folder or not entry.fingerprint:
+            return {}
+        if _shared(loaded) != _shared(entry):
+            return {}
+        models = {version: self.find(version) for version in entry.versions}
+        return {
+            version: model
+            for version, model in models.items()
+            if model is not None and _own(loaded, version) == _own(entry, version)
+        }
 
     def _note_nothing(self, entry: ModelEntry) -> None:
         error = entry.error
@@ -149,13 +168,18 @@ class Versions:
         )
         raise invalid(f"load failed for model '{self.name}': {told}\n")
 
-    def _swap(self, entry: ModelEntry, models: dict[int, Model]) -> None:
-        before = [state.model for state in self.states.values() if state.model is not None]
+    def _swap(self, entry: ModelEntry, models: dict[int, Model], kept: dict[int, Model]) -> None:
+        before = [
+            state.model
+            for state in self.states.values()
+            if state.model is not None and state.model not in kept.values()
+        ]
         for version in self.states:
             self.states[version] = _unavailable(self.name, version, UNLOADED)
-        for version, model in models.items():
+        for version, model in {**kept, **models}.items():
             self.states[version] = ModelState(self.name, version, "READY", "", model)
-            log.info("successfully loaded '%s' version %d", self.name, version)
+        loaded = ", ".join(map(str, models)) or f"{', '.join(map(str, kept))}, as before"
+        log.info("successfully loaded '%s' version %s", self.name, loaded)
         self._newest = self._find_newest()
         old, self.entry = self.entry, entry
         self._leave(before, old)
@@ -222,6 +246,20 @@ class Versions:
             _, late = await asyncio.wait(self._leaving, timeout=timeout)
             for task in late:
                 task.cancel()
+
+
+def _shared(entry: ModelEntry) -> tuple[bytes, Fingerprint]:
+    """What all versions are made of: the config but for the choice of versions, and what lies
+    beside their folders."""
+    config = ModelConfig()
+    config.CopyFrom(entry.config)
+    config.ClearField("version_policy")
+    files = tuple(one for one in entry.fingerprint if not _OF_ONE.match(one[0]))
+    return config.SerializeToString(deterministic=True), files
+
+
+def _own(entry: ModelEntry, version: int) -> Fingerprint:
+    return tuple(one for one in entry.fingerprint if one[0].startswith(f"{version}/"))
 
 
 def _unavailable(name: str, version: int, reason: str) -> ModelState:

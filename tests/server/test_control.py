@@ -194,6 +194,41 @@ async def test_all_versions_or_none(start: Start, tmp_path: Path) -> None:
         assert server.find("m").version == 2
 
 
+async def test_a_reload_leaves_what_has_not_changed(start: Start, tmp_path: Path) -> None:
+    config = CONFIG + "version_policy { specific { versions: [1, 2] } }"
+    add_model(tmp_path, "m", config, adds(1))
+    folder = tmp_path / "m"
+    for version, number in ((2, 2), (3, 3)):
+        (folder / str(version)).mkdir()
+        text = (folder / "1" / "model.py").read_text()
+        (folder / str(version) / "model.py").write_text(
+            text.replace("int32(1)", f"int32({number})")
+        )
+    async with start(mode=ControlMode.EXPLICIT) as server:
+        await server.load("m")
+        before = [server.find("m", version) for version in ("1", "2")]
+        second = folder / "2" / "model.py"
+        second.write_text(second.read_text().replace("int32(2)", "int32(20)"))
+        config_file = folder / "config.pbtxt"
+        config_file.write_text(config_file.read_text().replace("[1, 2]", "[1, 2, 3]"))
+        await server.load("m")
+        assert [await ask(server, version=one) for one in ("1", "2", "3")] == [1, 20, 3]
+        assert server.find("m", "1") is before[0]
+        assert server.find("m", "2") is not before[1]
+        kept = server.find("m", "3")
+        (folder / "helper.py").touch()  # which each of them might import
+        await server.load("m")
+        assert server.find("m", "1") is not before[0]
+        assert server.find("m", "3") is not kept
+        assert [await ask(server, version=one) for one in ("1", "2", "3")] == [1, 20, 3]
+        config_file.write_text(config_file.read_text().replace("[1, 2, 3]", "[3]"))
+        kept = server.find("m", "3")
+        await server.load("m")
+        assert server.find("m") is kept
+        with pytest.raises(InferenceError, match="version 1 is not at ready state"):
+            server.find("m", "1")
+
+
 async def test_control_needs_explicit_mode(start: Start, tmp_path: Path) -> None:
     add_model(tmp_path, "m", CONFIG, adds(1))
     async with start() as server:

@@ -197,6 +197,20 @@ async def test_an_ensemble_goes_and_comes_with_its_models(tmp_path: Path, start:
         assert "'outer' depends on 'inner' which is not valid" in reason(server, "outer")
 
 
+async def test_an_unload_waits_for_the_ensemble_that_is_being_loaded(
+    tmp_path: Path, start: Start
+) -> None:
+    slow = "import time\ntime.sleep(1)\n" + textwrap.dedent(ADDS.replace("NUMBER", "1"))
+    add_model(tmp_path, "plus", 'backend: "python"\n' + tensors(), slow)
+    add_chain(tmp_path, "chain", "plus")
+    async with start(**EXPLICIT) as server:
+        loading = asyncio.create_task(server.load("chain"))
+        await until(lambda: any(one.state == "LOADING" for one in server.states()))
+        await server.unload("plus")
+        await loading
+        assert ready(server) == []
+
+
 async def test_a_model_that_fails_is_the_reason(tmp_path: Path, start: Start) -> None:
     add_model(tmp_path, "bad", 'backend: "python"' + tensors(), "raise ValueError('worn out')")
     add_chain(tmp_path, "chain", "bad")

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,42 @@ def test_a_signal_drains(serve: Serve, models: Path, number: signal.Signals) -> 
     assert serving.wait() == 0
     assert answers == [b"slow"]
     assert "[talks_0] finalized" in serving.log
+
+
+BEGUN = """
+    import time
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            print("begun", flush=True)
+            time.sleep(3)
+            return [pb_utils.InferenceResponse(requests[0].inputs())]
+"""
+
+
+def test_a_server_that_drains_is_closed_to_grpc(serve: Serve, tmp_path: Path) -> None:
+    same = 'name: "A" data_type: TYPE_INT32 dims: [ 1 ]'
+    config = f'backend: "python" input [ {{ {same} }} ] output [ {{ {same} }} ]'
+    add_model(tmp_path, "slow", config, BEGUN)
+    serving = serve(f"--model-repository={tmp_path}")
+    entry = grpcclient.InferInput("A", [1], "INT32")
+    entry.set_data_from_numpy(np.array([7], np.int32))
+    with (
+        grpcclient.InferenceServerClient(serving.grpc) as client,
+        grpcclient.InferenceServerClient(serving.grpc) as idle,
+        grpcclient.InferenceServerClient(serving.grpc) as late,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        idle.start_stream(lambda result, error: None)
+        asked = pool.submit(client.infer, "slow", [entry])
+        serving.wait_for("begun")
+        serving.process.send_signal(signal.SIGTERM)
+        serving.wait_for("Model 'slow' (version 1) has 1 in-flight inferences")
+        with pytest.raises(InferenceServerException, match="Connection refused"):
+            late.is_server_live()
+        assert asked.result().as_numpy("A").tolist() == [7]
+        # A stream in which nothing is asked holds nobody up.
+        assert serving.process.wait(timeout=20) == 0
 
 
 def test_a_taken_port(serve: Serve, models: Path) -> None:

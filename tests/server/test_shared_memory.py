@@ -43,7 +43,8 @@ SUM_CODE = """
                 a, b = (pb_utils.get_input_tensor_by_name(r, n).as_numpy() for n in "AB")
                 assert a.flags.aligned and b.flags.aligned
                 pid = np.array([[os.getpid()]], np.int32)
-                tensors = [pb_utils.Tensor("SUM", a + b.astype(a.dtype)), pb_utils.Tensor("PID", pid)]
+                sums = pb_utils.Tensor("SUM", a + b.astype(a.dtype))
+                tensors = [sums, pb_utils.Tensor("PID", pid)]
                 answers.append(pb_utils.InferenceResponse(tensors))
             return answers
 """
