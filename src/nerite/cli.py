@@ -115,6 +115,14 @@ def _build(options: argparse.Namespace) -> int:
     return run(options.model, options.model_repository, options.timeout, wish)
 
 
+def _export(options: argparse.Namespace) -> int:
+    from nerite.export import Export, run
+
+    fields = ("model", "output", "pipeline", "tensorrt", "opset")
+    wish = {name: getattr(options, name) for name in fields}
+    return run(Export(repository=options.model_repository, **wish))
+
+
 def _version() -> str:
     import importlib.metadata
 
@@ -134,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands.add_parser("check", help="say what is wrong with a model repository"))
     _add_import(commands.add_parser("import", help="put a diffusion model into a repository"))
     _add_build(commands.add_parser("build", help="fetch the models whose folders are empty"))
+    _add_export(commands.add_parser("export", help="write a diffusion model as ONNX graphs"))
     _add_run_model(commands.add_parser("run-model", help="run a model.py without a server"))
     _add_demo(commands.add_parser("demo", help="start a server, paint a picture, go on serving"))
     return parser
@@ -194,6 +203,19 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=_finite, default=1200.0, metavar="S", help="for each, %(default)s s")
     add("--variant", default="", metavar="NAME", help="weights to prefer, as fp16")
     add("--allow-pickle", action="store_true", help="read and convert pickled weights")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Write a diffusion model as ONNX graphs, which run without torch."
+    parser.set_defaults(run=_export)
+    add = parser.add_argument
+    add("model", metavar="NAME", help="a model of the repository, or a folder of diffusers")
+    add("--model-repository", type=Path, default=Path("models"), metavar="DIR", help="%(default)s")
+    add("--output", type=Path, metavar="DIR", help="default: NAME-onnx")
+    add("--pipeline", type=Path, metavar="DIR",
+        help="write the repository of Triton's BLS tutorial there instead")  # fmt: skip
+    add("--tensorrt", action="store_true", help="with --pipeline: the VAE as a TensorRT plan")
+    add("--opset", type=_count, metavar="N", help="of ONNX; default: the config's, or 18")
 
 
 def _add_run_model(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,95 @@
+"""A folder that `nerite export` writes paints what its source paints, on onnxruntime."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from nerite.diffusion import Engine, Params, export, open_pipeline
+
+from . import tiny as models
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+REQUEST = Params("a red house in the snow", seed=5, steps=3, width=64, height=64, num_images=2)
+IMAGE = np.random.default_rng(0).integers(0, 256, (96, 80, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """made(kind) -> (the folder, its export)"""
+    folders = {}
+
+    def get(kind):
+        if kind not in folders:
+            torch.set_num_threads(1)
+            folder = tmp_path_factory.mktemp("export") / kind.replace(" ", "_")
+            models.make(kind, folder)
+            target = folder.with_name(f"{folder.name}-onnx")
+            export.export_folder(folder, target, told=lambda part: None)
+            folders[kind] = folder, target
+        return folders[kind]
+
+    return get
+
+
+def paint(folder, runtime, params):
+    engine, events = Engine(open_pipeline(folder, threads=1, runtime=runtime)), []
+    engine.add(params, events.append)
+    while engine.step():
+        pass
+    if isinstance(events[0], BaseException):
+        raise events[0]
+    return events[0].images
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd inpaint", "lcm", "sdxl", "sd3 without t5"])
+def test_it_paints_what_torch_paints(made, kind):
+    folder, target = made(kind)
+    picture = {"image": IMAGE, "strength": 0.7, "steps": 5, "width": 80, "height": 96}
+    changes = [picture, {}]
+    if "inpaint" in kind:
+        changes = [{**picture, "mask": np.full((96, 80), 255, np.uint8)}]
+    for change in changes:
+        params = replace(REQUEST, **change)
+        painted = paint(target, "onnxruntime", params).astype(int)
+        assert np.abs(painted - paint(folder, "torch", params)).max() <= 2
+
+
+def test_text_encoders_give_what_the_tutorial_asks_for(made):
+    graph = onnx.load(str(made("sd")[1] / "text_encoder" / "model.onnx")).graph
+    assert [one.name for one in graph.input] == ["input_ids"]
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT32
+    assert [one.name for one in graph.output][:2] == ["last_hidden_state", "pooler_output"]
+
+
+def test_diffusers_own_onnx_pipeline_reads_it(made):
+    from diffusers import OnnxStableDiffusionPipeline
+
+    cpu = "CPUExecutionProvider"
+    pipe = OnnxStableDiffusionPipeline.from_pretrained(made("sd")[1], provider=cpu)
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("a red house", num_inference_steps=2, height=64, width=64, output_type="np")
+    assert picture.images.shape == (1, 64, 64, 3)
+
+
+def test_large_weights_lie_beside_the_graph(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_ONE_FILE", 0)
+    folder, _ = made("sd")
+    target = tmp_path / "large"
+    export.export_folder(folder, target, told=lambda part: None)
+    names = sorted(file.name for file in (target / "unet").iterdir())
+    assert names == ["config.json", "model.onnx", "model.onnx_data"]
+    painted = paint(target, "onnxruntime", REQUEST).astype(int)
+    assert np.abs(painted - paint(folder, "torch", REQUEST)).max() <= 2
+
+
+def test_what_cannot_be_exported_is_said(tmp_path):
+    models.make("pixart", tmp_path / "pixart")
+    with pytest.raises(ValueError, match="PixArtAlphaPipeline cannot be exported"):
+        export.export_folder(tmp_path / "pixart", tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
