@@ -91,7 +91,8 @@ def _next_things(ports: _Ports) -> str:
     address = f"127.0.0.1:{ports.http}"
     url = "" if ports.http == 8000 else f" --url {address}"
     return f"""
-It goes on serving until Ctrl-C. In another terminal, try:
+It goes on serving until Ctrl-C. Open http://{address} in a browser to paint more,
+or try in another terminal:
 
   {_command()} generate "a yellow balloon over a meadow at dawn"{url}
 

@@ -223,6 +223,11 @@ class Models:
         ready = self.ready
         return ready[0].name if ready else None
 
+    @property
+    def control(self) -> str:
+        """Who decides which models are loaded: only with explicit, clients do."""
+        return self._server.policy.mode.value
+
     def document(self, name: str) -> dict[str, Any]:
         """The entry of one model, or of the one that an alias means. Raises ApiError."""
         meant = self._meant(name)

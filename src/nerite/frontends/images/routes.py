@@ -33,7 +33,9 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/models", tags=["Models"], summary="List models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": service.models.documents()}
+        found = service.models
+        control = {"model_control": found.control}
+        return {"object": "list", "data": found.documents(), "nerite": control}
 
     @routes.get("/models/{id:path}", tags=["Models"], summary="Retrieve model")
     async def model(id: str) -> dict[str, Any]:

@@ -19,10 +19,22 @@ export class ApiView {
     if (values.n === 1) delete values.n;
     if (!values.prompt) values.prompt = byId("prompt").placeholder;
     const found = snippets(this.#server.origin, values, Boolean(this.#server.keys.value));
+    this.#offerFiles();
     byId("snippets").replaceChildren(...found.map(([title, text]) => snippet(title, text)));
   }
 
   hide() {}
+
+  /** picture.png and mask.png, for the commands that name them. */
+  async #offerFiles() {
+    const blobs = await this.#form.source.blobs();
+    byId("files").hidden = !blobs.image;
+    for (const [id, blob] of [["file-picture", blobs.image], ["file-mask", blobs.mask]]) {
+      if (byId(id).href) URL.revokeObjectURL(byId(id).href);
+      byId(id).hidden = !blob;
+      if (blob) byId(id).href = URL.createObjectURL(blob);
+    }
+  }
 }
 
 function snippet(title, text) {

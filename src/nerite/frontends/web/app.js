@@ -59,7 +59,7 @@ async function recordOf(painting, { frame, event, seconds }) {
 function hang(painting) {
   for (const old of easels.filter((one) => one.ended)) old.remove();
   const easel = new Easel(painting, {
-    open: (frame) => viewer.show(records.get(frame)),
+    open: (frame) => records.has(frame) && viewer.show(records.get(frame)),
     again: (values) => studio.start(values),
   });
   const [width, height] = form.size.pixels;

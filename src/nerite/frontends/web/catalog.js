@@ -7,10 +7,12 @@ export class Catalog extends EventTarget {
     super();
     this.#server = server;
     this.models = [];
+    this.control = ""; // none, poll or explicit: who decides which models are loaded
   }
 
   async refresh() {
-    const { data } = await this.#server.json("v1/models");
+    const { data, nerite } = await this.#server.json("v1/models");
+    this.control = nerite?.model_control ?? "explicit";
     this.models = data.filter((one) => one.nerite).map((one) => ({ id: one.id, ...one.nerite }));
     this.dispatchEvent(new Event("change"));
   }

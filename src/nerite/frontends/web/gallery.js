@@ -69,8 +69,8 @@ export class Gallery {
     const url = URL.createObjectURL(record.blob);
     const image = element("img", { src: url, loading: "lazy", alt: record.settings.prompt });
     const open = () => this.open(record);
-    const button = element("button", { type: "button", className: "picture", onclick: open }, image);
-    button.title = record.settings.prompt;
+    const looks = { type: "button", className: "picture", title: record.settings.prompt };
+    const button = element("button", { ...looks, onclick: open }, image);
     const node = element("li", {}, button);
     node.dataset.id = record.id;
     this.#items.set(record.id, { record, node, url });

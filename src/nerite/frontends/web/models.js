@@ -4,6 +4,9 @@ import { note, say } from "./announce.js";
 import { byId, element } from "./elements.js";
 import { explain } from "./problems.js";
 
+const FIXED =
+  "This server decides itself which models are loaded. Started with " +
+  "--model-control-mode=explicit it lets you choose.";
 const SOON = 1000; // between two looks while a model comes or goes
 const STATES = {
   READY: ["Ready", "good"],
@@ -19,7 +22,6 @@ export class ModelsView {
   #busy = new Map(); // name → LOADING or UNLOADING, as asked from here
   #problems = new Map(); // name → the server's words
   #entries = [];
-  #fixed = ""; // why nothing may be loaded or unloaded, where that is so
   #timer = 0;
   #shown = false;
 
@@ -72,19 +74,18 @@ export class ModelsView {
   }
 
   #refused(name, verb, error) {
-    if (/load \/ unload is not allowed/.test(error.message)) {
-      this.#fixed =
-        "This server decides itself which models are loaded. Started with " +
-        "--model-control-mode=explicit it lets you choose.";
-    } else {
-      this.#problems.set(name, `${name} could not be ${verb}ed. ${error.message}`);
-    }
-    say(error.message);
+    const text = `${name} could not be ${verb}ed. ${error.message}`;
+    this.#problems.set(name, text);
+    say(text);
+  }
+
+  get #fixed() {
+    return this.#catalog.control !== "explicit";
   }
 
   #notice(text, bad = false) {
     const notice = byId("models-notice");
-    notice.textContent = text || this.#fixed;
+    notice.textContent = text || (this.#fixed ? FIXED : "");
     notice.hidden = !notice.textContent;
     notice.classList.toggle("bad", bad);
   }
@@ -125,8 +126,8 @@ export class ModelsView {
   #stateOf({ name, state, reason }) {
     const asked = this.#busy.get(name);
     if (asked) return asked;
-    if (!state || (state === "UNAVAILABLE" && (!reason || reason === "unloaded"))) return "UNLOADED";
-    return state;
+    const unloaded = state === "UNAVAILABLE" && (!reason || reason === "unloaded");
+    return !state || unloaded ? "UNLOADED" : state;
   }
 
   #facts(name) {
@@ -140,7 +141,8 @@ export class ModelsView {
   #loading(name, state) {
     const verb = state === "READY" ? "unload" : "load";
     const label = verb === "load" ? "Load" : "Unload";
-    const button = element("button", { type: "button", onclick: () => this.#ask(name, verb) }, label);
+    const act = { type: "button", onclick: () => this.#ask(name, verb) };
+    const button = element("button", act, label);
     button.setAttribute("aria-label", `${label} ${name}`);
     button.disabled = STATES[state]?.[1] === "busy";
     button.dataset.model = name;

@@ -73,7 +73,8 @@ export class MonitorView {
   async #held() {
     try {
       const { model_stats: models } = await this.#server.json("v2/models/stats");
-      return models.flatMap((one) => one.memory_usage ?? []).reduce((all, one) => all + Number(one.byte_size), 0);
+      const held = models.flatMap((one) => one.memory_usage ?? []);
+      return held.reduce((all, one) => all + Number(one.byte_size), 0);
     } catch {
       return 0;
     }
@@ -131,7 +132,8 @@ export class MonitorView {
       ),
     );
     const caption = element("caption", {}, "Since the server began");
-    const table = element("table", {}, caption, element("thead", {}, head), element("tbody", {}, ...lines));
+    const [top, body] = [element("thead", {}, head), element("tbody", {}, ...lines)];
+    const table = element("table", {}, caption, top, body);
     byId("monitor-models").replaceChildren(table);
     byId("monitor-models").hidden = rows.length === 0;
   }

@@ -22,10 +22,14 @@ const MEANINGS = new Map([
   [503, ["The server cannot do this now", "Try again in a moment."]],
 ]);
 
+const REFUSED = ["The server refused this", "Change it and try again."];
+
 export function explain(error) {
-  if (!("status" in error)) return { title: "Something went wrong", text: error.message, help: "", status: -1 };
+  if (!("status" in error)) {
+    return { title: "Something went wrong", text: error.message, help: "", status: -1 };
+  }
   const { status, retryAfter } = error;
-  let [title, help] = MEANINGS.get(status) ?? ["The server refused this", "Change it and try again."];
+  let [title, help] = MEANINGS.get(status) ?? REFUSED;
   if (status === 429 && retryAfter) help = `Try again in ${retryAfter} s.`;
   else if (status === 429) help = "Try again in a moment.";
   else if (status >= 500 && !MEANINGS.has(status)) {

@@ -74,6 +74,9 @@ export class Server {
   }
 }
 
+// Of an error in mid-stream, whose answer had begun well.
+const MIDSTREAM = { invalid_request_error: 400, rate_limit_error: 429 };
+
 function unreachable() {
   return new ServerError(0, "The server does not answer. Is it still running?");
 }
@@ -91,8 +94,7 @@ async function readError(response) {
 function errorOf(response, said) {
   const known = typeof said === "object" && said !== null ? said : { message: said };
   const message = String(known.message || `The server answered ${response.status}.`);
-  // In mid-stream the answer itself had begun well.
-  const status = response.ok ? Number(known.status) || 500 : response.status;
+  const status = response.ok ? (MIDSTREAM[known.type] ?? 500) : response.status;
   return new ServerError(status, message, {
     param: known.param,
     code: known.code,

@@ -5,10 +5,10 @@ import { byId, element } from "./elements.js";
 const OWN = "own";
 // Of the model's own side: how wide, how high, and what people call it.
 const SHAPES = [
-  [1, 1, "Square"],
-  [1, 1.5, "Upright"],
-  [1.5, 1, "Wide"],
-  [2, 2, "Large square"],
+  [1, 1, "square"],
+  [1, 1.5, "upright"],
+  [1.5, 1, "wide"],
+  [2, 2, "large square"],
 ];
 
 export class SizeField {
@@ -30,7 +30,7 @@ export class SizeField {
       const [w, h] = [across * width, up * height].map((side) => round(side, limits.multiple));
       const fits = Math.min(w, h) >= limits.min && Math.max(w, h) <= limits.max;
       if (fits && (w !== width || h !== height)) {
-        options.push(element("option", { value: `${w}x${h}` }, `${w} × ${h}, ${name.toLowerCase()}`));
+        options.push(element("option", { value: `${w}x${h}` }, `${w} × ${h}, ${name}`));
       }
     }
     options.push(element("option", { value: OWN }, "Another size…"));
@@ -47,7 +47,8 @@ export class SizeField {
     return chosen === OWN ? `${byId("width").value}x${byId("height").value}` : chosen;
   }
 
-  set value(size) {
+  set value(wanted) {
+    const size = wanted === this.#size.join("x") ? "" : wanted;
     const field = byId("size");
     const known = [...field.options].some((one) => one.value === size && size !== OWN);
     field.value = known ? size : OWN;

@@ -34,6 +34,11 @@ export function snippets(server, values, keyed) {
   ];
 }
 
+const DECODE = `python3 -c 'import base64, json, sys
+for number, image in enumerate(json.load(sys.stdin)["data"]):
+    with open(f"painted-{number}.png", "wb") as file:
+        file.write(base64.b64decode(image["b64_json"]))'`;
+
 function curl(asked, from) {
   const lines = [`curl -s ${shell(`${from.url}/${pathOf({ image: from.picture })}`)}`];
   if (from.keyed) lines.push('-H "Authorization: Bearer $NERITE_API_KEY"');
@@ -48,8 +53,7 @@ function curl(asked, from) {
     lines.push("-H 'Content-Type: application/json'");
     lines.push(`-d ${shell(JSON.stringify(asked))}`);
   }
-  const decode = "python3 -c 'import sys, json, base64\nfor number, image in enumerate(json.load(sys.stdin)[\"data\"]):\n    open(f\"painted-{number}.png\", \"wb\").write(base64.b64decode(image[\"b64_json\"]))'";
-  return `${lines.join(" \\\n  ")} \\\n| ${decode}`;
+  return `${lines.join(" \\\n  ")} \\\n| ${DECODE}`;
 }
 
 function openai(asked, from) {
@@ -80,15 +84,18 @@ function openai(asked, from) {
 function triton(asked, from) {
   const { protocol, host, pathname } = new URL(from.url);
   const where = python(host + pathname.replace(/\/$/, ""));
-  const values = tensorsOf(asked);
-  const known = [...values, ...(from.picture ? pictureTensors(from) : [])];
+  const tls = protocol === "https:" ? ", ssl=True" : "";
+  const known = [...tensorsOf(asked), ...(from.picture ? pictureTensors(from) : [])];
   const headers = from.keyed ? ', headers={"x-api-key": os.environ["NERITE_API_KEY"]}' : "";
   return [
-    ...(from.keyed ? ["import os", ""] : []),
+    ...(from.mask ? ["import io"] : []),
+    ...(from.keyed ? ["import os"] : []),
+    ...(from.mask || from.keyed ? [""] : []),
     "import numpy as np",
     "import tritonclient.http as triton",
-    "from PIL import Image",
+    from.mask ? "from PIL import Image, ImageOps" : "from PIL import Image",
     "",
+    ...(from.mask ? WHITE : []),
     "asked = [",
     ...known.map((line) => `    ${line},`),
     "]",
@@ -97,13 +104,20 @@ function triton(asked, from) {
     "    tensor = triton.InferInput(name, [1], datatype)",
     "    tensor.set_data_from_numpy(np.array([value], dtype=dtype))",
     "    inputs.append(tensor)",
-    `client = triton.InferenceServerClient(${where}, network_timeout=600${protocol === "https:" ? ", ssl=True" : ""})`,
+    `client = triton.InferenceServerClient(${where}, network_timeout=600${tls})`,
     `answer = client.infer(${python(asked.model ?? "")}, inputs${headers})`,
     'pictures = answer.as_numpy("generated_image")',
     "for number, pixels in enumerate(pictures.reshape(-1, *pictures.shape[-3:])):",
     '    Image.fromarray(pixels).save(f"painted-{number}.png")',
   ].join("\n");
 }
+
+// Of a model's mask white is painted anew; of the file, as OpenAI has it, what is transparent.
+const WHITE = [
+  "mask = io.BytesIO()",
+  'ImageOps.invert(Image.open("mask.png").getchannel("A")).save(mask, "PNG")',
+  "",
+];
 
 function tensorsOf(asked) {
   const wanted = Object.entries(asked).filter(([name]) => name in TENSORS);
@@ -123,17 +137,15 @@ const tensor = (name, datatype, value) =>
   `("${name}", "${datatype}", "${NUMPY[datatype]}", ${value})`;
 
 function pictureTensors(from) {
-  const file = (name) => `open("${name}.png", "rb").read()`;
-  const lines = [tensor("image", "BYTES", file("picture"))];
-  // Here white is painted anew; in the file, as OpenAI has it, what is transparent.
-  if (from.mask) lines.push(tensor("mask", "BYTES", file("mask-white")));
+  const lines = [tensor("image", "BYTES", 'open("picture.png", "rb").read()')];
+  if (from.mask) lines.push(tensor("mask", "BYTES", "mask.getvalue()"));
   return lines;
 }
 
 const FLAGS = {
   model: "--model",
   negative_prompt: "--negative-prompt",
-  n: "--count",
+  n: "--n",
   size: "--size",
   steps: "--steps",
   guidance_scale: "--guidance-scale",
@@ -143,13 +155,14 @@ const FLAGS = {
 };
 
 function nerite(asked, from) {
-  const words = ["nerite generate", shell(asked.prompt)];
+  const words = [];
   for (const [name, flag] of Object.entries(FLAGS)) {
-    if (asked[name] !== undefined) words.push(`${flag} ${shell(String(asked[name]))}`);
+    // With "=": a value may begin with a dash.
+    if (asked[name] !== undefined) words.push(`${flag}=${shell(String(asked[name]))}`);
   }
-  if (from.picture) words.push("--image picture.png");
-  if (from.mask) words.push("--mask mask.png");
-  if (from.keyed) words.push('--api-key "$NERITE_API_KEY"');
-  words.push(`--url ${shell(from.url)}`, "-o painted.png");
-  return words.join(" \\\n  ");
+  if (from.picture) words.push("--image=picture.png");
+  if (from.mask) words.push("--mask=mask.png");
+  words.push(`--url=${shell(from.url)}`, "-o painted.png");
+  const dash = asked.prompt.startsWith("-") ? "-- " : "";
+  return ["nerite generate", ...words, `${dash}${shell(asked.prompt)}`].join(" \\\n  ");
 }

@@ -119,17 +119,20 @@ export class SourceField {
   #listenForPictures() {
     const form = byId("form");
     byId("file").addEventListener("change", () => this.#take(byId("file").files));
-    form.addEventListener("dragover", (event) => {
-      if (![...event.dataTransfer.types].includes("Files")) return;
+    const carries = (event) => [...event.dataTransfer.types].includes("Files");
+    // Anywhere on the page: a picture that misses the form must not replace the page.
+    document.addEventListener("dragover", (event) => {
+      if (!carries(event)) return;
       event.preventDefault();
       form.classList.add("over");
     });
-    form.addEventListener("dragleave", () => form.classList.remove("over"));
-    // Anywhere on the page: a picture that misses the form must not replace the page.
-    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) form.classList.remove("over"); // it has left the window
+    });
     document.addEventListener("drop", (event) => {
-      event.preventDefault();
       form.classList.remove("over");
+      if (!carries(event)) return;
+      event.preventDefault();
       this.#take(event.dataTransfer.files);
     });
     document.addEventListener("paste", (event) => this.#take(event.clipboardData?.files ?? []));

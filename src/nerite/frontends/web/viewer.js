@@ -6,6 +6,7 @@ import { byId, element, icon } from "./elements.js";
 import { fileName, percent, seconds } from "./format.js";
 import { suffixOf } from "./pictures.js";
 
+const ACTED = "acted"; // it was left for something to be done elsewhere
 const SLIGHTLY = 0.45; // the strength of a variation
 
 export class Viewer {
@@ -113,17 +114,18 @@ export class Viewer {
   }
 
   #paint(values) {
-    this.dialog.close();
+    this.dialog.close(ACTED);
     this.acts.paint(values);
   }
 
   #write(values, mask = false) {
-    this.dialog.close();
+    this.dialog.close(ACTED);
     this.acts.write(values, mask);
   }
 
   #copy() {
-    const settings = { ...settingsOf(this.#record.settings), seed: this.#record.seed, n: undefined };
+    const { settings: asked, seed } = this.#record;
+    const settings = { ...settingsOf(asked), seed, n: undefined };
     copy(JSON.stringify(settings, null, 2), "Settings");
   }
 
@@ -152,7 +154,8 @@ export class Viewer {
     this.dialog.replaceChildren();
     URL.revokeObjectURL(this.#url);
     this.#url = null;
-    this.#gallery.focus(this.#record);
+    if (this.dialog.returnValue !== ACTED) this.#gallery.focus(this.#record);
+    this.dialog.returnValue = "";
   }
 }
 
