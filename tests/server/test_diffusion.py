@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -455,3 +456,53 @@ def test_a_request_whose_time_is_up_is_left(serving: Serving, client: Any) -> No
     assert "Request timeout expired" in answer.read().decode()
     connection.close()
     assert picture(paint(client, steps=1)).shape == (128, 128, 3)
+
+
+def test_json_previews_are_jpeg_without_asking(serving: Serving) -> None:
+    (event, *_) = stream(serving, {"progress": True, "previews": 1}, steps=2)
+    assert Image.open(io.BytesIO(base64.b64decode(event["preview"]))).format == "JPEG"
+
+
+def wish_for(module: Any, **values: Any) -> list[Any]:
+    inputs = []
+    for name, (kind, value) in values.items():
+        entry = module.InferInput(name, [1], kind)
+        entry.set_data_from_numpy(np.array([value], _TYPES.get(kind, object)))
+        inputs.append(entry)
+    return inputs
+
+
+def test_progress_without_a_stream_is_not_told(serving: Serving, client: Any) -> None:
+    values = {"prompt": ("BYTES", b"a tree"), "steps": ("INT32", 2), "seed": ("INT64", 4)}
+    plain = picture(client.infer("plain", wish_for(httpclient, **values)))
+    wish = {"progress": True, "previews": 1}
+    told = client.infer("plain", wish_for(httpclient, **values), parameters=wish)
+    np.testing.assert_array_equal(picture(told), plain)
+    with grpcclient.InferenceServerClient(serving.grpc) as grpc:
+        told = grpc.infer("plain", wish_for(grpcclient, **values), parameters=wish)
+    np.testing.assert_array_equal(picture(told), plain)
+    connection = http.client.HTTPConnection(serving.http, timeout=120)
+    body = {"prompt": "a tree", "steps": 2, "seed": 4, "width": 64, "height": 64, **wish}
+    connection.request("POST", "/v2/models/plain/generate", json.dumps(body))
+    document = json.loads(connection.getresponse().read())
+    connection.close()
+    assert len(document["generated_image"]) == 64 * 64 * 3
+
+
+def counted(serving: Serving, name: str) -> float:
+    with urlopen(f"http://{serving.metrics}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    of_plain = f'{name}{{model="plain",version="1"}} '
+    return sum(float(line.removeprefix(of_plain)) for line in lines if line.startswith(of_plain))
+
+
+def test_prompts_that_were_known_are_counted(serving: Serving, client: Any) -> None:
+    hits, misses = "nerite_prompt_cache_hits_total", "nerite_prompt_cache_misses_total"
+    before = counted(serving, hits), counted(serving, misses)
+    for seed in (1, 2):
+        paint(client, prompt="a prompt that nobody else asks for", seed=seed, steps=1)
+    while counted(serving, hits) == before[0]:  # what is counted comes after the picture
+        threading.Event().wait(0.02)
+    # The prompt, the empty negative prompt, and what fills the shorter of the two up.
+    assert counted(serving, hits) - before[0] >= 3
+    assert 1 <= counted(serving, misses) - before[1] <= 3

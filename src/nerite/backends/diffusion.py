@@ -31,6 +31,7 @@ from nerite.backends.diffusion_config import (
     read_number,
     unfilled,
 )
+from nerite.backends.diffusion_metrics import PromptMetrics
 from nerite.backends.diffusion_safety import FLAGGED, Safety, safety_mode
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status, invalid
@@ -81,6 +82,7 @@ class DiffusionBackend:
         mode = safety_mode(spec.parameters)
         self._safety = None if mode == "off" else Safety(mode, folder)
         self._limits = pipeline.limits
+        self.metrics = PromptMetrics(spec, pipeline.embeddings)
         images = read_number(spec.parameters, "max_running_images", int) or _MAX_RUNNING
         config = complete(spec.config)
         self._roles = find_roles(config)
@@ -246,6 +248,7 @@ class _Painting:
             self._engine.abort(ticket)
 
     def _event(self, item: int, event: Painted | BaseException) -> None:
+        self._backend.finish(self._backend.metrics.tell)
         if isinstance(event, Painted):
             self._painted[item] = event
             if len(self._painted) == len(self._params):

@@ -8,6 +8,7 @@
 Importing it costs numpy only: onnxruntime, torch and tokenizers are loaded with the first model.
 """
 
+from nerite.diffusion.embeddings import Embeddings
 from nerite.diffusion.engine import Aborted, Engine, EngineClosed, Overdue
 from nerite.diffusion.images import read_picture
 from nerite.diffusion.job import InvalidParams, Painted, Params, Progress
@@ -22,6 +23,7 @@ __all__ = [
     "KNOWN_SCHEDULERS",
     "MAX_PIXELS",
     "Aborted",
+    "Embeddings",
     "Engine",
     "EngineClosed",
     "InvalidParams",

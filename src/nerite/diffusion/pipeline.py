@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nerite.diffusion.embeddings import Embeddings
 from nerite.diffusion.families.general import General
 from nerite.diffusion.families.sd import StableDiffusion
 from nerite.diffusion.families.sd3 import StableDiffusion3
@@ -29,6 +30,8 @@ class Pipeline(Protocol):
     """A loaded model. ``check`` may be called from any thread, the rest from one at a time."""
 
     limits: Limits
+    embeddings: Embeddings | None
+    """What its prompts were encoded to, where that is kept."""
     scheduler: str
     """The class of the sampler that is used where a request names none."""
 

@@ -74,7 +74,8 @@ class Stepwise:
         self._space = family.space
         self.limits = family.limits
         self.scheduler = str(family.schedule.get("_class_name", ""))
-        self.embeddings = Embeddings(_EMBEDDINGS)
+        self._embeddings = Embeddings(_EMBEDDINGS)
+        self.embeddings: Embeddings | None = self._embeddings
         self._fixed = fixed_rows is not None
         family.vae.fixed = self._fixed
         self._forward: Forward = family.forward
@@ -132,12 +133,12 @@ class Stepwise:
         return found
 
     def _encode(self, texts: Sequence[tuple[Text, bool]]) -> dict[tuple[Text, bool], Conditioning]:
-        known = {text: found for text, _ in texts if (found := self.embeddings.get(text))}
+        known = {text: found for text, _ in texts if (found := self._embeddings.get(text))}
         missing = list(dict.fromkeys(text for text, _ in texts if text not in known))
         for part in [[text] for text in missing] if self._fixed else [missing]:
             for text, encoded in zip(part, self._family.encode(part) if part else [], strict=True):
                 known[text] = encoded
-                self.embeddings.put(text, encoded)
+                self._embeddings.put(text, encoded)
         factors = {True: 0, False: 1}
         return {
             (text, zeros): {name: row * factors[zeros] for name, row in known[text].items()}

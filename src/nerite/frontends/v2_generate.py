@@ -43,7 +43,7 @@ class GenerateDoor:
         """One answer, as JSON."""
         model = self._server.taking(name, version)
         request = self._request(model, version, exchange)
-        deliver = _Single(exchange, str(model.version)).deliver
+        deliver = _Single(exchange, str(model.version), told=not model.decoupled).deliver
         ask(model, self._server.tracer, exchange, request, deliver)
 
     def stream(self, name: str, version: str, exchange: Exchange) -> None:
@@ -59,6 +59,8 @@ class GenerateDoor:
         inputs: dict[str, Tensor] = {}
         parameters: dict[str, Parameter] = {}
         _sort(document, model.contract.inputs, inputs, parameters)
+        if parameters.get("progress"):  # pixels as JSON's numbers would be of use to nobody
+            parameters.setdefault("preview_format", "jpeg")
         id = parameters.pop("id", "")
         request = Request(model.name, inputs, version, str(id), parameters=parameters)
         return self._forward(request, exchange.head.pairs)
@@ -149,9 +151,13 @@ def _plain(name: str, tensor: Tensor) -> Any:
 
 
 class _Single:
-    """Waits for the end, and answers if exactly one response came."""
+    """Waits for the end, and answers if exactly one response came.
 
-    def __init__(self, exchange: Exchange, version: str) -> None:
+    told: what comes before the last is only how far it is, which a stream would be told.
+    """
+
+    def __init__(self, exchange: Exchange, version: str, *, told: bool) -> None:
+        self._told = told
         self._exchange = exchange
         self._version = version
         self._responses: list[Response] = []
@@ -160,7 +166,7 @@ class _Single:
         if isinstance(answer, InferenceError):
             answer_error(self._exchange, answer)
             return
-        if answer.outputs or answer.error is not None:
+        if (answer.outputs or answer.error is not None) and (answer.final or not self._told):
             self._responses.append(answer)
         if not answer.final:
             return

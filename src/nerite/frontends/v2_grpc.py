@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from nerite.core.call import one_of
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.frontends.intake import Forwarding
@@ -163,7 +164,9 @@ class V2Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         if self._server.tracer.active:
             request = self._traced(request, context)
         # A client that hangs up cancels this task, and with it the call.
-        response = await model.infer(request).one()
+        # What comes before the last answer is how far it is, which a stream would be told.
+        answers = [one async for one in model.infer(request)]
+        response = one_of([one for one in answers if one.final or one.error is not None])
         return self._messages.encode(request, response, target)
 
     def _traced(self, asked: Request, context: Context) -> Request:

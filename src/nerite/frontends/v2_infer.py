@@ -143,6 +143,8 @@ def _deliver(exchange: Exchange, target: Target, accepts: bool, call: Call, answ
     if isinstance(answer, InferenceError):
         answer_error(exchange, answer)
         return
+    if not answer.final and answer.error is None:  # how far it is, which a stream would be told
+        return
     try:
         parts, length = encode(call.request, answer, target)
     except InferenceError as error:

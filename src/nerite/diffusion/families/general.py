@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nerite.diffusion.embeddings import Embeddings
 from nerite.diffusion.folder import INDEX
 from nerite.diffusion.job import InvalidParams, Key, Params, Work
 from nerite.diffusion.limits import Limits
@@ -38,6 +39,8 @@ _OPTIONAL = (
 
 class General:
     """See pipeline.Pipeline. ``name`` is the class that the folder's index names."""
+
+    embeddings: Embeddings | None = None
 
     def __init__(
         self, folder: Path, name: str, *, device: str, dtype: str, threads: int | None
