@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nerite.diffusion.noise import TorchGenerator
+from nerite.diffusion.quantiles import beta_quantiles
 from nerite.diffusion.samplers import FLOW, KNOWN_SCHEDULERS, SLOTS, advance, build_table
 
 torch = pytest.importorskip("torch")
@@ -127,9 +128,11 @@ def test_respaced_and_final_sigmas(kind, spacing):
     for extra in (
         {"use_karras_sigmas": True},
         {"use_exponential_sigmas": True},
+        {"use_beta_sigmas": True},
         {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0},
         {"final_sigmas_type": "sigma_min"},
         {"use_karras_sigmas": True, "final_sigmas_type": "sigma_min"},
+        {"use_beta_sigmas": True, "final_sigmas_type": "sigma_min"},
     ):
         if "sigma_min" in extra and kind == "LMSDiscreteScheduler":
             continue  # it does not know the option
@@ -222,6 +225,7 @@ def test_options_of_lcm(extra):
         {"shift_terminal": 0.1},
         {"shift": 2.0, "use_karras_sigmas": True},
         {"use_exponential_sigmas": True},
+        {"use_beta_sigmas": True},
         {"stochastic_sampling": True},
         {"num_train_timesteps": 500},
     ],
@@ -232,6 +236,58 @@ def test_flow_matching(extra):
     for steps in (4, 28) if "shift_terminal" in extra else (1, 4, 28):
         assert_same_walk({"_class_name": FLOW, **extra}, steps, FLOW)
     assert_same_walk({"_class_name": FLOW, **extra}, 10, FLOW, begin=4, image=image)
+
+
+FLOWING = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+
+
+@pytest.mark.parametrize("kind", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"flow_shift": 3.0},
+        {"flow_shift": 3.0, "solver_order": 3},
+        {"final_sigmas_type": "sigma_min"},
+        {"algorithm_type": "sde-dpmsolver++"},
+        {"num_train_timesteps": 500},
+        {"use_karras_sigmas": True},
+        {"prediction_type": "v_prediction"},
+    ],
+    ids=str,
+)
+def test_solvers_of_flow_matching(kind, extra):
+    if kind.startswith("DPM") and "use_karras_sigmas" in extra:
+        with pytest.raises(ValueError, match="use_flow_sigmas excludes other ways"):
+            build_table({**FLOWING, **extra, "_class_name": kind}, 4)
+        return
+    if kind.startswith("UniPC") and "algorithm_type" in extra:
+        return  # which it does not know
+    for steps in (4, 20):
+        assert_same_walk({**FLOWING, **extra}, steps, kind)
+
+
+def test_a_solver_in_the_place_of_eulers_keeps_the_models_shift():
+    own = {"_class_name": FLOW, "shift": 3.0}
+    for name, kind in (
+        ("unipc", "UniPCMultistepScheduler"),
+        ("dpm++_2m", "DPMSolverMultistepScheduler"),
+    ):
+        expected, visited = theirs({**FLOWING, "flow_shift": 3.0}, 9, kind)
+        walked, timesteps = ours(own, 9, name)
+        np.testing.assert_allclose(timesteps, visited, atol=2e-3)
+        np.testing.assert_allclose(walked[-1], expected[-1], atol=1e-4)
+    solver = {**FLOWING, "_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0}
+    back, euler = build_table(solver, 9, "flow_euler"), build_table(own, 9)
+    np.testing.assert_array_equal(back.timesteps, euler.timesteps)
+
+
+def test_quantiles_are_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    shares = np.concatenate([np.linspace(0, 1, 41), [1e-9, 1e-4, 1 - 1e-6]])
+    for shape in (0.6, 1.0, 2.5):
+        expected = stats.beta.ppf(shares, shape, shape)
+        np.testing.assert_allclose(beta_quantiles(shares, shape), expected, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["exponential", "linear"])
@@ -330,8 +386,12 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
 
 
 def test_models_of_flow_matching_have_their_own():
-    with pytest.raises(ValueError, match=r"'euler' does not fit this model; known: flow_euler"):
+    with pytest.raises(
+        ValueError, match=r"'euler' does not fit this model; known: dpm.*flow_euler"
+    ):
         build_table({"_class_name": FLOW}, 4, "euler")
+    with pytest.raises(ValueError, match=r"use_dynamic_shifting is served by FlowMatchEuler"):
+        build_table({"_class_name": FLOW, "use_dynamic_shifting": True}, 4, "unipc")
     with pytest.raises(ValueError, match=r"'flow_euler' does not fit this model; known: ddim"):
         build_table({**SD, "_class_name": "PNDMScheduler"}, 4, "flow_euler")
 
@@ -348,11 +408,12 @@ def test_lcm_says_how_many_steps_it_takes():
         ("thresholding", True),
         ("solver_order", 4),
         ("algorithm_type", "dpmsolver"),
-        ("use_beta_sigmas", True),
+        ("use_karras_sigmas and use_beta_sigmas", True),
     ],
 )
 def test_an_option_that_we_lack_is_named(option, value):
-    options = {**SD, "_class_name": "DPMSolverMultistepScheduler", option: value}
+    extra = dict.fromkeys(option.split(" and "), value)
+    options = {**SD, "_class_name": "DPMSolverMultistepScheduler", **extra}
     with pytest.raises(ValueError, match=option):
         build_table(options, 4)
 

@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nerite.diffusion.quantiles import beta_quantiles
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _KARRAS_RHO = 7.0
+_BETA = 0.6  # both parameters of the distribution
+_WAYS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 # The signal that is left at the last step of training, where it was rescaled to none: a sigma
 # of 4096, as diffusers has it.
 _ALMOST_NO_SIGNAL = 2.0**-24
 _CHOICES: dict[str, tuple[object, ...]] = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
-    "prediction_type": ("epsilon", "v_prediction", "sample"),
+    "prediction_type": ("epsilon", "v_prediction", "sample", "flow_prediction"),
     "timestep_spacing": ("leading", "trailing", "linspace"),
     "final_sigmas_type": ("zero", "sigma_min"),
     "solver_order": (1, 2, 3),
@@ -32,8 +36,6 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     # Read by nobody here: another value would need a sampler that we do not have.
     "clip_sample": (False,),
     "thresholding": (False,),
-    "use_beta_sigmas": (False,),
-    "use_flow_sigmas": (False,),
     "invert_sigmas": (False,),
     "predict_x0": (True,),
     "solver_p": (),
@@ -61,7 +63,10 @@ class ScheduleConfig:
     skip_prk_steps: bool = False
     use_karras_sigmas: bool = False
     use_exponential_sigmas: bool = False
+    use_beta_sigmas: bool = False
     use_lu_lambdas: bool = False
+    use_flow_sigmas: bool = False
+    flow_shift: float = 1.0
     sigma_min: float | None = None
     sigma_max: float | None = None
     final_sigmas_type: str = "zero"
@@ -97,9 +102,15 @@ class ScheduleConfig:
             if name in chosen:
                 chosen[name] = tuple(chosen[name])
         config = cls(**chosen)
-        if config.use_karras_sigmas and config.use_exponential_sigmas:
-            raise ValueError("use_karras_sigmas and use_exponential_sigmas exclude each other")
+        chosen_ways = [name for name in _WAYS if getattr(config, name)]
+        if len(chosen_ways) > 1:
+            raise ValueError(f"{' and '.join(chosen_ways)} exclude each other")
         return config
+
+    @property
+    def respaced(self) -> bool:
+        """Whether sigmas go their own way, whatever the timesteps."""
+        return any(getattr(self, name) for name in _WAYS)
 
 
 def training_alphas(config: ScheduleConfig, *, last: float = 0.0) -> Floats:
@@ -179,10 +190,10 @@ def whole_timesteps(config: ScheduleConfig, steps: int, *, spare: int = 0) -> In
 
 
 def respaced_sigmas(config: ScheduleConfig, first: float, last: float, steps: int) -> Floats:
-    """``steps`` sigmas from ``first`` down to ``last`` as Karras or in equal ratios.
+    """``steps`` sigmas from ``first`` down to ``last`` as Karras, in equal ratios or by beta.
 
     sigma_max and sigma_min replace the two where the config names them. Karras' are eq. 5 of
-    arXiv 2206.00364 with rho 7.
+    arXiv 2206.00364 with rho 7; the quantiles of a beta distribution are arXiv 2407.12173.
     """
     start = first if config.sigma_max is None else config.sigma_max
     end = last if config.sigma_min is None else config.sigma_min
@@ -190,6 +201,8 @@ def respaced_sigmas(config: ScheduleConfig, first: float, last: float, steps: in
     if config.use_exponential_sigmas:
         exponential: Floats = np.exp(np.log(start) + ramp * (np.log(end) - np.log(start)))
         return exponential
+    if config.use_beta_sigmas:
+        return end + beta_quantiles(1 - ramp, _BETA) * (start - end)
     low, high = start ** (1 / _KARRAS_RHO), end ** (1 / _KARRAS_RHO)
     sigmas: Floats = (low + ramp * (high - low)) ** _KARRAS_RHO
     return sigmas
@@ -218,7 +231,7 @@ def solver_levels(config: ScheduleConfig, steps: int, *, spare: int = 1) -> tupl
     spare = 0 if config.timestep_spacing == "trailing" else spare
     timesteps: Floats = whole_timesteps(config, steps, spare=spare).astype(np.float64)
     sigmas = sigmas_at(timesteps, training)
-    if config.use_karras_sigmas or config.use_exponential_sigmas:
+    if config.respaced:
         sigmas = respaced_sigmas(config, training[-1], training[0], steps)
         timesteps = timesteps_of(sigmas, training)
     elif config.use_lu_lambdas:
@@ -227,6 +240,24 @@ def solver_levels(config: ScheduleConfig, steps: int, *, spare: int = 1) -> tupl
         timesteps = timesteps_of(sigmas, training)
     last = training[0] if config.final_sigmas_type == "sigma_min" else 0.0
     return timesteps, np.append(sigmas, last)
+
+
+def flow_levels(config: ScheduleConfig, flow: Floats, last: float) -> tuple[Floats, Floats]:
+    """The same for models of flow matching, whose latents are 1 - ``flow`` of the image.
+
+    The sigmas are noise over signal here too. ``last`` is the flow at which the walk ends.
+    """
+    if config.use_dynamic_shifting:
+        raise ValueError("use_dynamic_shifting is served by FlowMatchEulerDiscreteScheduler only")
+    # As near to pure noise as diffusers gets: one step nearer would count in the logarithm.
+    rounded = np.append(flow, last).astype(np.float32).astype(np.float64)
+    return flow * config.num_train_timesteps, rounded / (1 - rounded)
+
+
+def shifted(shift: float, flow: Floats | float) -> Floats:
+    """More time among the noise, for larger pictures (arXiv 2403.03206)."""
+    moved: Floats = shift * np.asarray(flow) / (1 + (shift - 1) * np.asarray(flow))
+    return moved
 
 
 def usable_order(sigmas: Floats, index: int, order: int) -> int:

@@ -19,7 +19,8 @@ from nerite.diffusion.schedule import ScheduleConfig
 __all__ = ["FLOW", "KNOWN_SCHEDULERS", "SLOTS", "Mix", "Table", "advance", "build_table"]
 
 FLOW = "FlowMatchEulerDiscreteScheduler"
-"""The only sampler for models of flow matching, and for those only."""
+"""The sampler of models of flow matching, and of those only."""
+_SOLVERS = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")  # which serve both
 
 _Build = Callable[[ScheduleConfig, int, int], Table]
 _LEADING = {"timestep_spacing": "leading"}
@@ -97,9 +98,12 @@ def build_table(
     own = str(options.get("_class_name", ""))
     name = own if scheduler is None else scheduler
     kind, overrides = _find(name)
-    if (kind == FLOW) != (own == FLOW):
-        known = ", ".join(_fitting(own))
+    flows = _flows(options)
+    if not (kind == FLOW if flows else kind != FLOW) and not (flows and kind in _SOLVERS):
+        known = ", ".join(_fitting(flows))
         raise ValueError(f"scheduler {name[:60]!r} does not fit this model; known: {known}")
+    if flows and kind != own:
+        overrides = {**_flowing(options, kind), **overrides}
     if kind == FLOW:
         config = ScheduleConfig.read({**options, **overrides})
         return flow_euler(config, steps, begin, tokens)
@@ -117,6 +121,22 @@ def _find(name: str) -> tuple[str, Mapping[str, Any]]:
     return _SHORT[_OTHER.get(word, word)]
 
 
-def _fitting(own: str) -> list[str]:
-    """The known names that fit a folder whose own scheduler is ``own``."""
-    return [name for name in KNOWN_SCHEDULERS if (_find(name)[0] == FLOW) == (own == FLOW)]
+def _flows(options: Mapping[str, Any]) -> bool:
+    """Whether a folder's model was trained by flow matching."""
+    return options.get("_class_name") == FLOW or bool(options.get("use_flow_sigmas"))
+
+
+def _flowing(options: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """What flow matching is called for another class than the folder's own."""
+    shift = options.get("flow_shift") or options.get("shift") or 1.0
+    if kind == FLOW:
+        return {"shift": shift}
+    return {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
+
+
+def _fitting(flows: bool) -> list[str]:
+    """The known names that fit a model."""
+    kinds = {name: _find(name)[0] for name in KNOWN_SCHEDULERS}
+    if flows:
+        return [name for name, kind in kinds.items() if kind in (FLOW, *_SOLVERS)]
+    return [name for name, kind in kinds.items() if kind != FLOW]

@@ -10,26 +10,48 @@ from nerite.diffusion.samplers.table import (
     Steps,
     Table,
     clean_estimate,
-    normalised,
+    mixed,
     slots,
 )
-from nerite.diffusion.schedule import Floats, ScheduleConfig, solver_levels, usable_order
+from nerite.diffusion.schedule import (
+    Floats,
+    ScheduleConfig,
+    flow_levels,
+    shifted,
+    solver_levels,
+    training_sigmas,
+    usable_order,
+)
 
 
 def dpm_solver(config: ScheduleConfig, steps: int, begin: int) -> Table:
     """Slots 1 and 2 remember the clean images estimated one and two steps ago."""
-    timesteps, sigmas = solver_levels(config, steps)
-    if not config.use_exponential_sigmas and config.beta_schedule != "squaredcos_cap_v2":
-        timesteps = np.rint(timesteps)
+    timesteps, sigmas = _levels(config, steps)
     stochastic = config.algorithm_type.startswith("sde")
     walk, (_, first, second) = Steps(), slots()[:3]
     for index in range(begin, steps):
-        clean = clean_estimate(config, *normalised(sigmas[index]))
+        clean = clean_estimate(config, *mixed(config, sigmas[index]))
         order = _order(config, sigmas, index, begin)
         new = _step(config, sigmas, index, (clean, first, second)[:order])
         # diffusers hands whole timesteps to the network, whatever the sigmas.
-        walk.add(np.trunc(timesteps[index]), [new, clean, first], clean, normalised(sigmas[index]))
+        walk.add(
+            np.trunc(timesteps[index]), [new, clean, first], clean, mixed(config, sigmas[index])
+        )
     return walk.table(stochastic=stochastic)
+
+
+def _levels(config: ScheduleConfig, steps: int) -> tuple[Floats, Floats]:
+    if config.use_flow_sigmas:
+        if config.respaced or config.use_lu_lambdas:
+            raise ValueError("use_flow_sigmas excludes other ways to space sigmas")
+        rising = 1 - np.linspace(1, 1 / config.num_train_timesteps, steps + 1)
+        last = training_sigmas(config)[0] if config.final_sigmas_type == "sigma_min" else 0.0
+        return flow_levels(config, shifted(config.flow_shift, rising)[:0:-1], last)
+    timesteps, sigmas = solver_levels(config, steps)
+    fractions = config.use_exponential_sigmas or config.use_beta_sigmas
+    if not fractions and config.beta_schedule != "squaredcos_cap_v2":
+        timesteps = np.rint(timesteps)
+    return timesteps, sigmas
 
 
 def _order(config: ScheduleConfig, sigmas: Floats, index: int, begin: int) -> int:
@@ -50,12 +72,12 @@ def _step(config: ScheduleConfig, sigmas: Floats, index: int, clean: tuple[Form,
     finite where the walk ends at 0.
     """
     now, then = sigmas[index], sigmas[index + 1]
-    signal, noise = normalised(then)
+    signal, noise = mixed(config, then)
     stochastic = config.algorithm_type.startswith("sde")
     shrink = (then / now) ** (2 if stochastic else 1)
     h = -np.log(shrink) if shrink > 0 else np.inf
     x = slots()[0]
-    kept = noise / normalised(now).noise * ((then / now) if stochastic else 1.0)
+    kept = noise / mixed(config, now).noise * ((then / now) if stochastic else 1.0)
     new = kept * x + signal * (1 - shrink) * clean[0]
     if stochastic:
         new = new + noise * np.sqrt(1 - shrink) * NOISE

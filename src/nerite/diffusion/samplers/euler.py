@@ -36,7 +36,7 @@ def levels(config: ScheduleConfig, steps: int) -> tuple[Floats, Floats]:
     training = training_sigmas(config)
     timesteps = spaced_timesteps(config, steps)
     sigmas = sigmas_at(timesteps, training)
-    if config.use_karras_sigmas or config.use_exponential_sigmas:
+    if config.respaced:
         sigmas = respaced_sigmas(config, sigmas[0], sigmas[-1], steps)
         timesteps = timesteps_of(sigmas, training)
     last = training[0] if config.final_sigmas_type == "sigma_min" else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nerite.diffusion.samplers.table import NOISE, OUTPUT, Mix, Steps, Table, slots
-from nerite.diffusion.schedule import Floats, ScheduleConfig, respaced_sigmas
+from nerite.diffusion.schedule import Floats, ScheduleConfig, respaced_sigmas, shifted
 
 
 def flow_euler(config: ScheduleConfig, steps: int, begin: int, tokens: int) -> Table:
@@ -29,18 +29,13 @@ def _sigmas(config: ScheduleConfig, steps: int, tokens: int) -> Floats:
         sigmas = _shifted(config, np.linspace(1, last, steps), _mu(config, tokens))
     else:
         # diffusers shifts the end of training, and then what lies between once more.
-        sigmas = _plain(config.shift, np.linspace(1, _plain(config.shift, last), steps))
+        sigmas = shifted(config.shift, np.linspace(1, shifted(config.shift, last), steps))
     if config.shift_terminal:
         left = 1 - sigmas
         sigmas = 1 - left * (1 - config.shift_terminal) / left[-1]
-    if config.use_karras_sigmas or config.use_exponential_sigmas:
+    if config.respaced:
         sigmas = respaced_sigmas(config, sigmas[0], sigmas[-1], steps)
     return sigmas
-
-
-def _plain(shift: float, sigmas: Floats | float) -> Floats:
-    shifted: Floats = shift * np.asarray(sigmas) / (1 + (shift - 1) * np.asarray(sigmas))
-    return shifted
 
 
 def _shifted(config: ScheduleConfig, sigmas: Floats, mu: float) -> Floats:

@@ -124,6 +124,8 @@ def clean_estimate(config: ScheduleConfig, signal: float, noise: float) -> Form:
         return OUTPUT
     if config.prediction_type == "v_prediction":
         return signal * latents - noise * OUTPUT
+    if config.prediction_type == "flow_prediction":
+        return latents - noise * OUTPUT
     if signal == 0:
         raise ValueError("rescale_betas_zero_snr is served with v_prediction only by this sampler")
     return (latents - noise * OUTPUT) / signal
@@ -137,6 +139,13 @@ def unit(alpha: float) -> Mix:
 def normalised(sigma: float) -> Mix:
     """Latents of unit variance with ``sigma`` as much noise as signal."""
     return Mix(float(1 / np.hypot(sigma, 1)), float(sigma / np.hypot(sigma, 1)))
+
+
+def mixed(config: ScheduleConfig, sigma: float) -> Mix:
+    """Latents with ``sigma`` as much noise as signal, as the model is used to them."""
+    if config.use_flow_sigmas:
+        return Mix(float(1 / (1 + sigma)), float(sigma / (1 + sigma)))
+    return normalised(sigma)
 
 
 def at(alphas: Floats, timestep: int | np.int64, final: float) -> float:

@@ -6,22 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nerite.diffusion.samplers.table import Form, Steps, Table, clean_estimate, normalised, slots
-from nerite.diffusion.schedule import Floats, ScheduleConfig, solver_levels, usable_order
+from nerite.diffusion.samplers.table import Form, Steps, Table, clean_estimate, mixed, slots
+from nerite.diffusion.schedule import (
+    Floats,
+    ScheduleConfig,
+    flow_levels,
+    shifted,
+    solver_levels,
+    usable_order,
+)
+
+_NOISE = 1e-6  # how near to pure noise the walk begins
 
 
 def unipc(config: ScheduleConfig, steps: int, begin: int) -> Table:
     """Slot 1 keeps the last corrected latents, slots 2 to 4 the last clean images."""
-    timesteps, sigmas = solver_levels(config, steps)
-    respaced = config.use_karras_sigmas or config.use_exponential_sigmas
-    if respaced and config.final_sigmas_type == "sigma_min":
-        sigmas[-1] = sigmas[-2]
-    if not config.use_exponential_sigmas:
-        timesteps = np.rint(timesteps)
+    timesteps, sigmas = _levels(config, steps)
     walk, (x, last, *remembered) = Steps(), slots()
     order = 1
     for index in range(begin, steps):
-        clean = clean_estimate(config, *normalised(sigmas[index]))
+        clean = clean_estimate(config, *mixed(config, sigmas[index]))
         corrected = x
         if index > begin and index - 1 not in config.disable_corrector:
             corrected = _correct(config, sigmas, index, order, [last, clean, *remembered])
@@ -31,9 +35,29 @@ def unipc(config: ScheduleConfig, steps: int, begin: int) -> Table:
             np.trunc(timesteps[index]),
             [new, corrected, clean, *remembered[:2]],
             clean,
-            normalised(sigmas[index]),
+            mixed(config, sigmas[index]),
         )
     return walk.table()
+
+
+def _levels(config: ScheduleConfig, steps: int) -> tuple[Floats, Floats]:
+    ends = config.final_sigmas_type == "sigma_min"
+    if config.use_flow_sigmas and not config.respaced:
+        if config.shift_terminal:
+            raise ValueError("shift_terminal is served by FlowMatchEulerDiscreteScheduler only")
+        flow = np.linspace(1, 1 / config.num_train_timesteps, steps + 1)[:-1]
+        flow = shifted(config.flow_shift, flow)
+        if abs(flow[0] - 1) < _NOISE:
+            flow[0] -= _NOISE  # of pure noise there is no logarithm
+        return flow_levels(config, flow, flow[-1] if ends else 0.0)
+    timesteps, sigmas = solver_levels(config, steps)
+    if config.respaced and ends:
+        sigmas[-1] = sigmas[-2]
+    if config.use_flow_sigmas:
+        timesteps = sigmas[:-1] / (1 + sigmas[:-1]) * config.num_train_timesteps
+    elif not (config.use_exponential_sigmas or config.use_beta_sigmas):
+        timesteps = np.rint(timesteps)
+    return timesteps, sigmas
 
 
 def _order(config: ScheduleConfig, sigmas: Floats, index: int, begin: int) -> int:
@@ -57,9 +81,9 @@ def _predict(
     else:
         solved = [0.5] if order == 2 else _solve(ratios[:-1], weights[:-1])
     bends = [(m - newest) / r for m, r in zip(older, ratios[:-1], strict=False)]
-    new = _walk(sigmas[index], sigmas[index + 1], x, newest)
+    new = _walk(config, sigmas[index], sigmas[index + 1], x, newest)
     bent = sum((w * bend for w, bend in zip(solved, bends, strict=False)), 0 * x)
-    return new - normalised(sigmas[index + 1]).signal * scale * bent
+    return new - mixed(config, sigmas[index + 1]).signal * scale * bent
 
 
 def _correct(
@@ -73,15 +97,15 @@ def _correct(
     ratios, weights, scale = _solver(config, sigmas, index - 1, index, order)
     solved = [0.5] if order == 1 else _solve(ratios, weights)
     bends = [(m - newest) / r for m, r in zip(older, ratios[:-1], strict=False)]
-    new = _walk(sigmas[index - 1], sigmas[index], x, newest)
+    new = _walk(config, sigmas[index - 1], sigmas[index], x, newest)
     bent = sum((w * bend for w, bend in zip(solved, bends, strict=False)), 0 * x)
     bent = bent + solved[-1] * (now - newest)
-    return new - normalised(sigmas[index]).signal * scale * bent
+    return new - mixed(config, sigmas[index]).signal * scale * bent
 
 
-def _walk(now: float, then: float, x: Form, clean: Form) -> Form:
+def _walk(config: ScheduleConfig, now: float, then: float, x: Form, clean: Form) -> Form:
     """The first-order step from sigma ``now`` to ``then``."""
-    start, stop = normalised(now), normalised(then)
+    start, stop = mixed(config, now), mixed(config, then)
     return stop.noise / start.noise * x - stop.signal * (then / now - 1) * clean
 
 
