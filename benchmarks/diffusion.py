@@ -1,92 +1,89 @@
 """Pictures per second under load: our server, diffusers alone, a server like diffusers' example.
 
 `python benchmarks/diffusion.py [--model FOLDER | --random sd|sdxl|sd3] [--device cuda] ...`: all
-three paint the same requests with the same weights, one after the other in one run, so the ratios
-are what to look at. Without options: the painter on the CPU.
+paint the same requests with the same weights, in turn in one run, so the ratios are what to look
+at. Without options: the painter on the CPU. On a machine that others use too, the CPU seconds a
+picture took say more than the clock.
 """
 
 import argparse
 import contextlib
-import copy
 import json
 import os
 import queue
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import architectures
-import torch
-from serving import free_ports, serve
+import peers
+import psutil
+from peers import Peer, Wish
+from serving import serve
 
 from nerite.painter import REPOSITORY
-
-PROMPT = "a red house in the snow at night"
-GUIDANCE = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    seed: int
-    steps: int
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Seconds of each picture from its asking, and of all from the first asking to the end."""
+    """Seconds of each picture from its asking, of all of them, and of the CPU."""
 
     latencies: list[float]
     seconds: float
-
-    def __str__(self) -> str:
-        ordered = sorted(self.latencies)
-        p50, p99 = (
-            statistics.median(ordered),
-            ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)],
-        )
-        return f"{self.rate:7.2f} images/s   p50 {p50:7.2f} s   p99 {p99:7.2f} s"
+    cpu: float
+    work: int
 
     @property
     def rate(self) -> float:
         return len(self.latencies) / self.seconds
 
+    def percentile(self, part: int) -> float:
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, len(ordered) * part // 100)]
 
-Paint = Callable[[Wish], None]
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:7.2f} images/s   p50 {self.percentile(50):7.2f} s   "
+            f"p99 {self.percentile(99):7.2f} s   CPU {self.cpu / len(self.latencies):6.2f} s each"
+        )
+
+
+Paints = Callable[[Peer], Result]
 
 
 def main() -> None:
     options = _options()
     if options.example_server:
-        _serve_example(options)
+        peers.serve_example(options)
         return
     if options.random:
         folder = architectures.make(options.random, Path(tempfile.mkdtemp()) / options.random)
         options.model = str(folder)
-    print(
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.device}, {options.dtype}"
-    )
-    size = options.size or 128
-    equal = [Wish(seed, options.steps, size, size) for seed in range(options.images)]
-    rates = _alone(options, equal)
-    workloads = {"equal": equal}
-    if not options.equal:
-        workloads["mixed steps and sizes"] = _mixed(options, size)
-    for name, wishes in workloads.items():
-        print(f"\n{name}: {len(wishes)} images")
-        _compare(options, wishes, rates)
+    load, what = os.getloadavg()[0], f"{options.runtime}, {options.dtype}"
+    print(f"{os.cpu_count()} cores, load {load:.1f}, {options.device}, {what}", flush=True)
+    equal = [Wish(seed, options.steps, options.size, options.size) for seed in range(1000)]
+    alone = _alone(options, equal)
+    with contextlib.ExitStack() as stack:
+        mine, preview = stack.enter_context(_ours(options))
+        others = [stack.enter_context(peers.example(options, None))]
+        if options.device == "cpu":
+            others.append(stack.enter_context(peers.example(options, 1)))
+        most = max(map(int, options.users.split(",")))
+        for _ in range(2):  # what is made for shapes that stay is there before the measuring
+            _closed_loop(mine, equal[:most], most)
+        steady = _compare(options, [mine, *others], equal, alone)
+        print(f"first preview after {preview(equal[0]):.2f} s, one user", flush=True)
+        if not options.equal:
+            print("\nmixed steps and sizes")
+            mixed = _compare(options, [mine, *others], _mixed(options), {})
+            print(f"x {mixed / steady:.2f} of the equal case, counted in steps of pixels")
 
 
 def _options() -> Any:
@@ -96,56 +93,109 @@ def _options() -> Any:
         "--random", choices=architectures.KINDS, help="of real size, random weights"
     )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--dtype", default="auto", help="ours")
+    parser.add_argument("--peer-dtype", default="auto", help="diffusers': float32 on a CPU")
     parser.add_argument("--runtime", default="auto")
-    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--images", type=int, default=4, help="of each user")
+    parser.add_argument("--rounds", type=int, default=1, help="of which the median counts")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--size", type=int, help="pixels a side; the painter's 128 by default")
+    parser.add_argument("--size", type=int, default=128, help="pixels a side")
     parser.add_argument("--users", default="1,4,8,16")
     parser.add_argument("--batch", type=int, default=8, help="of diffusers by hand")
     parser.add_argument("--equal", action="store_true", help="no mixed steps and sizes")
+    parser.add_argument("--no-poisson", action="store_true", help="closed loops only")
     parser.add_argument("--threads", type=int, help="torch's, in the peers")
     parser.add_argument("--example-server", type=int, metavar="PORT", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _mixed(options: Any, size: int) -> list[Wish]:
+def _mixed(options: Any) -> list[Wish]:
     """10 to 50 steps, and sizes from three quarters of the usual on; the same in every run."""
-    chance = random.Random(0)
+    chance, size = random.Random(0), options.size
     sizes = [size, size, size * 3 // 4, size * 5 // 4]
     least, most = options.steps // 2, options.steps * 5 // 2
     return [
         Wish(seed, chance.randint(least, most), chance.choice(sizes), chance.choice(sizes))
-        for seed in range(options.images)
+        for seed in range(1000)
     ]
 
 
-def _compare(options: Any, wishes: Sequence[Wish], alone: dict[str, float]) -> None:
-    """Both servers, closed loops of so many users and then arrivals by chance."""
+def _alone(options: Any, wishes: Sequence[Wish]) -> dict[str, float]:
+    """images/s without a server: diffusers one at a time and in batches, our runtime in batches."""
+    pipeline = peers.open_diffusers(options)
+    ways: dict[str, tuple[int, Callable[[Sequence[Wish]], Any]]] = {
+        "diffusers, one at a time": (1, lambda few: peers.paint(pipeline, few)),
+        f"diffusers, {options.batch} by hand": (
+            options.batch,
+            lambda few: peers.paint(pipeline, few),
+        ),
+    }
+    if options.random in (None, "sd"):
+        by_hand = peers.ByHand(options)
+        ways[f"same runtime, {options.batch} by hand"] = options.batch, by_hand.paint
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    me, cpu = psutil.Process(), dict.fromkeys(ways, 0.0)
+    for batch, work in ways.values():
+        work(wishes[:batch])
+    for _ in range(max(3, options.rounds)):
+        for name, (batch, work) in ways.items():
+            before, began = sum(me.cpu_times()[:2]), time.perf_counter()
+            work(wishes[:batch])
+            rates[name].append(batch / (time.perf_counter() - began))
+            cpu[name] = (sum(me.cpu_times()[:2]) - before) / batch
+    for name, found in rates.items():
+        print(
+            f"{name:<28} {statistics.median(found):7.2f} images/s   CPU {cpu[name]:6.2f} s each",
+            flush=True,
+        )
+    return {name: statistics.median(found) for name, found in rates.items()}
+
+
+def _compare(
+    options: Any, all_peers: Sequence[Peer], wishes: Sequence[Wish], alone: dict[str, float]
+) -> float:
+    """Closed loops of so many users, then arrivals by chance; our steps of pixels per second."""
+    speed = 0.0
     users = [int(count) for count in options.users.split(",")]
-    with _ours(options) as (mine, preview), _example(options) as theirs:
-        for count in users:
-            results = [_closed_loop(paint, wishes, count) for paint in (mine, theirs)]
-            _report(f"{count} users", results, alone)
-        pace = 0.8 * _closed_loop(mine, wishes, max(users)).rate
-        results = [_arrivals(paint, wishes, pace) for paint in (mine, theirs)]
-        _report(f"Poisson, {pace:.2f}/s", results, alone)
-        print(f"first preview after {preview(wishes[0]):.2f} s, one user")
+    for count in users:
+        few = wishes[: count * options.images]
+        results = _in_turn(options, all_peers, lambda peer: _closed_loop(peer, few, count))  # noqa: B023
+        _report(f"{count} users", all_peers, results, alone)
+        speed = results[0].work / results[0].seconds
+    if options.no_poisson:
+        return speed
+    few = wishes[: max(users) * options.images]
+    pace = 0.8 * results[0].rate
+    results = _in_turn(options, all_peers, lambda peer: _arrivals(peer, few, pace))
+    _report(f"Poisson, {pace:.2f}/s", all_peers, results, alone)
+    return speed
 
 
-def _report(what: str, results: Sequence[Result], alone: dict[str, float]) -> None:
-    mine, theirs = results
-    print(f"{what:<18} nerite        {mine}")
-    print(f"{'':<18} like example  {theirs}")
-    tails = [max(result.latencies) for result in results]
+def _in_turn(options: Any, all_peers: Sequence[Peer], work: Paints) -> list[Result]:
+    """Each peer's median of the rounds."""
+    rounds = [[work(peer) for peer in all_peers] for _ in range(options.rounds)]
+    columns = zip(*rounds, strict=True)
+    return [sorted(column, key=lambda result: result.rate)[len(column) // 2] for column in columns]
+
+
+def _report(
+    what: str, all_peers: Sequence[Peer], results: Sequence[Result], alone: dict[str, float]
+) -> None:
+    mine = results[0]
+    for index, (peer, result) in enumerate(zip(all_peers, results, strict=True)):
+        print(f"{'' if index else what:<16} {peer.name:<24} {result}")
+    for peer, result in zip(all_peers[1:], results[1:], strict=True):
+        tail = mine.percentile(99) / result.percentile(99)
+        cpu = result.cpu / max(mine.cpu, 1e-9)
+        ratio = mine.rate / result.rate
+        print(f"{'':<16} x {ratio:.2f} {peer.name} (CPU x {cpu:.2f}), p99 x {tail:.2f}")
     ratios = [f"x {mine.rate / rate:.2f} {name}" for name, rate in alone.items()]
-    print(
-        f"{'':<18} x {mine.rate / theirs.rate:.2f} the example, tail x {tails[0] / tails[1]:.2f}; "
-        f"{', '.join(ratios)}"
-    )
+    if ratios:
+        print(f"{'':<16} {'; '.join(ratios)}")
+    print(end="", flush=True)
 
 
-def _closed_loop(paint: Paint, wishes: Sequence[Wish], users: int) -> Result:
+def _closed_loop(peer: Peer, wishes: Sequence[Wish], users: int) -> Result:
     """Every user asks for the next as soon as the last is there."""
     waiting: queue.SimpleQueue[Wish] = queue.SimpleQueue()
     for wish in wishes:
@@ -159,13 +209,13 @@ def _closed_loop(paint: Paint, wishes: Sequence[Wish], users: int) -> Result:
             except queue.Empty:
                 return
             began = time.perf_counter()
-            paint(wish)
+            peer.paint(wish)
             latencies.append(time.perf_counter() - began)
 
-    return _together([user] * users, latencies)
+    return _together(peer, [user] * users, latencies, wishes)
 
 
-def _arrivals(paint: Paint, wishes: Sequence[Wish], rate: float) -> Result:
+def _arrivals(peer: Peer, wishes: Sequence[Wish], rate: float) -> Result:
     """Requests come by chance, so many a second, whoever is still waiting."""
     chance, latencies = random.Random(1), list[float]()
     when, askers = 0.0, []
@@ -175,25 +225,31 @@ def _arrivals(paint: Paint, wishes: Sequence[Wish], rate: float) -> Result:
         def ask(wish: Wish = wish, when: float = when) -> None:
             time.sleep(when)
             began = time.perf_counter()
-            paint(wish)
+            peer.paint(wish)
             latencies.append(time.perf_counter() - began)
 
         askers.append(ask)
-    return _together(askers, latencies)
+    return _together(peer, askers, latencies, wishes)
 
 
-def _together(works: Sequence[Callable[[], None]], latencies: list[float]) -> Result:
+def _together(
+    peer: Peer,
+    works: Sequence[Callable[[], None]],
+    latencies: list[float],
+    wishes: Sequence[Wish],
+) -> Result:
     threads = [threading.Thread(target=work) for work in works]
-    began = time.perf_counter()
+    cpu, began = peer.cpu_seconds(), time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return Result(latencies, time.perf_counter() - began)
+    seconds, work = time.perf_counter() - began, sum(wish.work for wish in wishes)
+    return Result(latencies, seconds, peer.cpu_seconds() - cpu, work)
 
 
 @contextlib.contextmanager
-def _ours(options: Any) -> Iterator[tuple[Paint, Callable[[Wish], float]]]:
+def _ours(options: Any) -> Iterator[tuple[Peer, Callable[[Wish], float]]]:
     """Our server; what paints with it, and what measures the time to the first preview."""
     kind = "KIND_CPU" if options.device == "cpu" else "KIND_GPU"
     parameters = {"dtype": options.dtype, "runtime": options.runtime}
@@ -210,11 +266,11 @@ def _ours(options: Any) -> Iterator[tuple[Paint, Callable[[Wish], float]]]:
         )
         with serve(f"--model-repository={repository}") as server:
 
-            def paint(wish: Wish) -> None:
-                _post(server.port, "/v2/models/model/generate", _document(wish))
+            def ask(wish: Wish) -> None:
+                peers.post(server.port, "/v2/models/model/infer", _tensors(wish))
 
             def preview(wish: Wish) -> float:
-                further = {"progress": True, "previews": 1, "preview_format": "jpeg"}
+                further = {"progress": True, "previews": 1}
                 began = time.perf_counter()
                 connection = HTTPConnection("127.0.0.1", server.port, timeout=3600)
                 body = json.dumps(_document(wish) | further)
@@ -226,113 +282,23 @@ def _ours(options: Any) -> Iterator[tuple[Paint, Callable[[Wish], float]]]:
                 connection.close()
                 return seconds
 
-            paint(Wish(0, 2, *_side(options)))
-            yield paint, preview
-
-
-def _side(options: Any) -> tuple[int, int]:
-    return (options.size or 128,) * 2
+            ask(Wish(0, options.steps, options.size, options.size))
+            yield Peer("nerite", ask, [server.process]), preview
 
 
 def _document(wish: Wish) -> dict[str, Any]:
-    return {
-        "prompt": PROMPT, "seed": wish.seed, "steps": wish.steps, "width": wish.width,
-        "height": wish.height, "guidance_scale": GUIDANCE,
-    }  # fmt: skip
+    words = {"prompt": peers.PROMPT, "guidance_scale": peers.GUIDANCE}
+    return peers.vars_of(wish) | words
 
 
-def _post(port: int, path: str, document: dict[str, Any]) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=3600)
-    connection.request("POST", path, json.dumps(document))
-    answer = connection.getresponse()
-    text = answer.read()
-    connection.close()
-    if answer.status != 200:
-        sys.exit(f"a picture failed: {text[:300].decode(errors='replace')}")
-
-
-@contextlib.contextmanager
-def _example(options: Any) -> Iterator[Paint]:
-    """The other server, in a process of its own."""
-    (port,) = free_ports(1)
-    command = [sys.executable, __file__, *sys.argv[1:], "--model", options.model]
-    server = subprocess.Popen([*command, "--example-server", str(port)])
-    try:
-        while True:
-            try:
-                _post(port, "/", {**_document(Wish(0, 2, *_side(options)))})
-                break
-            except OSError:
-                if server.poll() is not None:
-                    sys.exit("the example server did not start")
-                time.sleep(0.2)
-        yield lambda wish: _post(port, "/", _document(wish))
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _serve_example(options: Any) -> None:
-    """As diffusers' examples serve: a thread per request, shared networks, own scheduler each."""
-    pipeline = _diffusers(options)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            wish = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            own = copy.copy(pipeline)
-            own.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-            pixels = _paint(own, [Wish(**{key: wish[key] for key in Wish.__dataclass_fields__})])
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(pixels)
-
-        def log_message(self, *arguments: Any) -> None: ...
-
-    ThreadingHTTPServer(("127.0.0.1", options.example_server), Handler).serve_forever()
-
-
-def _alone(options: Any, wishes: Sequence[Wish]) -> dict[str, float]:
-    """images/s of diffusers in this process: one at a time, and batched by hand."""
-    pipeline, rates = _diffusers(options), {}
-    _paint(pipeline, wishes[:1])
-    for name, batch in (("one at a time", 1), (f"batches of {options.batch}", options.batch)):
-        began, few = time.perf_counter(), wishes[: max(4, batch)]
-        for start in range(0, len(few), batch):
-            _paint(pipeline, few[start : start + batch])
-        rates[name] = len(few) / (time.perf_counter() - began)
-        print(f"{'diffusers, ' + name:<32} {rates[name]:7.2f} images/s")
-    return rates
-
-
-def _paint(pipeline: Any, wishes: Sequence[Wish]) -> bytes:
-    output = pipeline(
-        [PROMPT] * len(wishes),
-        num_inference_steps=wishes[0].steps,
-        width=wishes[0].width,
-        height=wishes[0].height,
-        guidance_scale=GUIDANCE,
-        generator=[torch.Generator().manual_seed(wish.seed) for wish in wishes],
-        output_type="np",
-    )
-    pixels: bytes = (output.images * 255).round().astype("uint8").tobytes()
-    return pixels
-
-
-def _diffusers(options: Any) -> Any:
-    import diffusers
-    import transformers
-
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()
-        library.utils.logging.set_verbosity_error()
-    warnings.simplefilter("ignore")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    chosen = {"auto": "float32" if options.device == "cpu" else "bfloat16"}
-    dtype = getattr(torch, chosen.get(options.dtype, options.dtype))
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(options.model, dtype=dtype)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(options.device)
+def _tensors(wish: Wish) -> dict[str, Any]:
+    """The same for `infer`, which answers with bytes as the example server does."""
+    kinds = {"prompt": "BYTES", "guidance_scale": "FP32", "seed": "INT64"}
+    inputs = [
+        {"name": name, "datatype": kinds.get(name, "INT32"), "shape": [1], "data": [value]}
+        for name, value in _document(wish).items()
+    ]
+    return {"inputs": inputs, "parameters": {"binary_data_output": True}}
 
 
 if __name__ == "__main__":
