@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nerite.diffusion.runtimes.onnx import OnnxNetwork, OnnxRuntime
+from nerite.diffusion.settings import Settings
 
 onnx = pytest.importorskip("onnx")
 
@@ -25,7 +26,7 @@ def write_graph(tmp_path):
         path = tmp_path / "part" / "model.onnx"
         path.parent.mkdir(exist_ok=True)
         onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
-        return OnnxRuntime(tmp_path, device="cpu", threads=1).load("part")
+        return OnnxRuntime(tmp_path, Settings(threads=1)).load("part")
 
     return write
 

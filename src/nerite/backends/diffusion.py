@@ -78,6 +78,8 @@ class DiffusionBackend:
             runtime=spec.parameters.get("runtime", "auto"),
             dtype=spec.parameters.get("dtype", "auto"),
             fixed_rows=fixed_rows(spec.parameters),
+            compile=spec.parameters.get("compile", "auto"),
+            vae_tiling=spec.parameters.get("vae_tiling", "auto"),
         )
         mode = safety_mode(spec.parameters)
         self._safety = None if mode == "off" else Safety(mode, folder)

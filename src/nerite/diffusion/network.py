@@ -35,6 +35,10 @@ class Network(Protocol):
         """
         ...
 
+    def save_memory(self) -> bool:
+        """Take less memory from now on, if slower; whether that is another way than before."""
+        ...
+
     def check_output(self, name: str) -> None:
         """Raises ValueError where there is no such output."""
         ...

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ from nerite.diffusion.limits import Limits
 from nerite.diffusion.memory import Memory
 from nerite.diffusion.network import Runtime
 from nerite.diffusion.runtimes.choice import RUNTIMES, open_runtime
+from nerite.diffusion.settings import Settings
 from nerite.diffusion.stepwise import Family, Stepwise
 from nerite.diffusion.version_folder import find_model_folder
 
 __all__ = ["RUNTIMES", "Pipeline", "find_model_folder", "open_pipeline"]
+
+_USUAL = Settings()
 
 
 class Pipeline(Protocol):
@@ -86,36 +90,17 @@ _FAMILIES: Mapping[str, Callable[[Path, Runtime], Family]] = {
 }
 
 
-def open_pipeline(
-    folder: Path,
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-    runtime: str = "auto",
-    dtype: str = "auto",
-    fixed_rows: int | None = None,
-) -> Pipeline:
-    """Load the diffusers folder ``folder`` on ``device`` ("cpu", "cuda", "cuda:N", "mps").
+def open_pipeline(folder: Path, settings: Settings = _USUAL, **changes: Any) -> Pipeline:
+    """Load the diffusers folder ``folder`` as ``settings`` say, and ``changes`` of their fields.
 
-    ``threads`` None means every core this process may use. ``runtime`` is one of RUNTIMES;
-    "auto" prefers ONNX graphs on a CPU and torch's weights elsewhere, where there are both.
-    ``dtype`` is "float32", "bfloat16", "float16" or "auto": float32 on a CPU, else what is shorter.
-    With ``fixed_rows`` every forward has that many rows, so that a picture's bytes do not depend
-    on what runs beside it.
     Raises FileNotFoundError or ValueError, in a sentence that says what was found and what was
     expected.
     """
+    settings = replace(settings, **changes)
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{folder} holds no {INDEX}: a model in diffusers' layout has one")
     name = str(read_json(folder / INDEX).get("_class_name"))
     if name not in _FAMILIES:
-        return General(folder, name, device=device, dtype=dtype, threads=threads)
-    opened = open_runtime(
-        folder,
-        runtime,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        steady=fixed_rows is not None,
-    )
-    return Stepwise(_FAMILIES[name](folder, opened), fixed_rows=fixed_rows)
+        return General(folder, name, settings)
+    family = _FAMILIES[name](folder, open_runtime(folder, settings))
+    return Stepwise(family, fixed_rows=settings.fixed_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from nerite.diffusion.images import to_pixels
 from nerite.diffusion.network import Network, Runtime, expect_inputs
-from nerite.diffusion.space import Array, Generator, Space
+from nerite.diffusion.space import Array, Generator, Space, is_out_of_memory
+
+_log = logging.getLogger(__name__)
 
 # One decoder call takes this many pixels; more at a time would only cost memory.
 _CALL_PIXELS = 512 * 512
@@ -52,6 +55,13 @@ class Vae:
         return to_pixels(np.concatenate(parts))
 
     def _decode(self, raw: Array) -> NDArray[Any]:
+        try:
+            return self._space.take(self._decoder.run({self._latents: raw})[0])
+        except Exception as error:
+            if len(raw) > 1 or not is_out_of_memory(error) or not self._decoder.save_memory():
+                raise
+        _log.warning("memory ran out over one picture: the VAE works in tiles now")
+        self._space.trim()
         return self._space.take(self._decoder.run({self._latents: raw})[0])
 
     def try_decode(self, latents: Array) -> None:

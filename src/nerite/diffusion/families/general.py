@@ -11,7 +11,7 @@ import inspect
 import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from nerite.diffusion.job import InvalidParams, Key, Params, Work
 from nerite.diffusion.limits import Limits
 from nerite.diffusion.memory import Memory
 from nerite.diffusion.runtimes.torch import TorchRuntime
+from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Space
 
 _SIDE = 1024
@@ -42,11 +43,9 @@ class General:
 
     embeddings: Embeddings | None = None
 
-    def __init__(
-        self, folder: Path, name: str, *, device: str, dtype: str, threads: int | None
-    ) -> None:
+    def __init__(self, folder: Path, name: str, settings: Settings) -> None:
         """Raises FileNotFoundError or ValueError for a folder that cannot be served."""
-        self._pipe, self._space = _open(folder, name, device, dtype, threads)
+        self._pipe, self._space = _open(folder, name, settings)
         self._accepted = set(inspect.signature(type(self._pipe).__call__).parameters)
         if "prompt" not in self._accepted:
             raise ValueError(f"{folder / INDEX}: {name} takes no prompt, so it cannot be served")
@@ -232,9 +231,7 @@ class Round:
         return {}
 
 
-def _open(
-    folder: Path, name: str, device: str, dtype: str, threads: int | None
-) -> tuple[Any, Space]:
+def _open(folder: Path, name: str, settings: Settings) -> tuple[Any, Space]:
     try:
         import diffusers
     except ImportError:
@@ -248,7 +245,7 @@ def _open(
             f"{folder / INDEX} names the pipeline {name!r}, which diffusers "
             f"{diffusers.__version__} does not have"
         )
-    runtime = TorchRuntime(folder, device=device, dtype=dtype, threads=threads)
+    runtime = TorchRuntime(folder, replace(settings, compile="off"))
     try:
         pipe = cast(Any, kind).from_pretrained(folder, **runtime.options(folder)).to(runtime.device)
     except Exception as error:  # many types, for files missing, cut off or of another model

@@ -9,29 +9,20 @@ from nerite.diffusion.network import Runtime
 from nerite.diffusion.runtimes import openvino
 from nerite.diffusion.runtimes.onnx import OnnxRuntime
 from nerite.diffusion.runtimes.torch import TorchRuntime
+from nerite.diffusion.settings import Settings
 
 RUNTIMES = ("auto", "onnxruntime", "openvino", "torch")
 _EXACT = ("auto", "float32")
 
 
-def open_runtime(
-    folder: Path,
-    wanted: str,
-    *,
-    device: str,
-    dtype: str,
-    threads: int | None,
-    steady: bool,
-) -> Runtime:
-    """See pipeline.open_pipeline; ``steady`` where bytes must not depend on what runs beside."""
-    chosen = _choose(folder, wanted, device, dtype)
+def open_runtime(folder: Path, settings: Settings) -> Runtime:
+    """Raises FileNotFoundError or ValueError for what cannot be."""
+    chosen = _choose(folder, settings.runtime, settings.device, settings.dtype)
     if chosen == "openvino":
-        if device != "cpu":
-            raise ValueError(f"device is {device!r}: openvino serves 'cpu'")
-        return openvino.OpenVinoRuntime(folder, dtype=dtype, threads=threads, steady=steady)
+        return openvino.OpenVinoRuntime(folder, settings)
     if chosen == "onnxruntime":
-        return OnnxRuntime(folder, device=device, dtype=dtype, threads=threads)
-    return TorchRuntime(folder, device=device, dtype=dtype, threads=threads)
+        return OnnxRuntime(folder, settings)
+    return TorchRuntime(folder, settings)
 
 
 def _choose(folder: Path, wanted: str, device: str, dtype: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nerite.diffusion.network import Network, Port
 from nerite.diffusion.runtimes.graph import cast, find_output, lend_weights, usable_cores
+from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Array, NumpySpace, Space
 
 _DTYPES = {
@@ -33,17 +34,15 @@ class OnnxRuntime:
 
     space: Space
 
-    def __init__(
-        self, folder: Path, *, device: str, dtype: str = "auto", threads: int | None
-    ) -> None:
-        if dtype not in ("auto", "float32"):
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        if settings.dtype not in ("auto", "float32"):
             raise ValueError(
-                f"dtype is {dtype!r}: onnxruntime computes a graph in what it was exported in; "
+                f"dtype is {settings.dtype!r}: onnxruntime computes a graph in its own; "
                 "pip install openvino, or 'nerite[diffusion]' where the folder has weights"
             )
         self._folder = folder
-        self._providers = _choose_providers(device)
-        self._threads = threads or usable_cores()
+        self._providers = _choose_providers(settings.device)
+        self._threads = settings.threads or usable_cores()
         self.space = NumpySpace()
 
     def load(self, part: str) -> Network:
@@ -73,6 +72,9 @@ class OnnxNetwork:
         given = {name: cast(value, self.inputs[name].dtype) for name, value in feeds.items()}
         outputs = self._session.run([find_output(self._outputs, name) for name in wanted], given)
         return [np.asarray(output, np.float32) for output in outputs]
+
+    def save_memory(self) -> bool:
+        return False
 
     def check_output(self, name: str) -> None:
         find_output(self._outputs, name)

@@ -20,6 +20,7 @@ from nerite.diffusion.runtimes.graph import (
     size_of,
     usable_cores,
 )
+from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Array, NumpySpace, Space, memory_available
 
 _log = logging.getLogger(__name__)
@@ -37,26 +38,28 @@ def is_there() -> bool:
 class OpenVinoRuntime:
     """Loads ``folder``/<part>/model.onnx; raises ValueError for what this processor cannot do.
 
-    ``dtype`` is one of PRECISIONS, "auto" being float32. ``threads`` None means every core that
-    this process may use. With ``steady`` the bytes of an output depend on nothing but its input.
+    ``dtype`` is one of PRECISIONS, "auto" being float32. With ``fixed_rows`` the bytes of an
+    output depend on nothing but its input.
     """
 
     space: Space
 
-    def __init__(self, folder: Path, *, dtype: str, threads: int | None, steady: bool) -> None:
+    def __init__(self, folder: Path, settings: Settings) -> None:
         if not is_there():
             raise ValueError(
                 "runtime is 'openvino', which is not here: pip install 'nerite[openvino]'"
             )
+        if settings.device != "cpu":
+            raise ValueError(f"device is {settings.device!r}: openvino serves 'cpu'")
         import openvino
 
         self._folder = folder
         self._core = openvino.Core()
-        self._steady = steady
+        self._steady = settings.fixed_rows is not None
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or usable_cores(),
-            "INFERENCE_PRECISION_HINT": _precision(self._core, dtype),
+            "INFERENCE_NUM_THREADS": settings.threads or usable_cores(),
+            "INFERENCE_PRECISION_HINT": _precision(self._core, settings.dtype),
             "ENABLE_CPU_PINNING": False,  # the cores are not only ours
         }
         self.space = NumpySpace()
@@ -96,6 +99,9 @@ class OpenVinoNetwork:
             outputs = self._run(given)
         named = dict(zip(self._outputs, outputs, strict=True))
         return [np.asarray(named[find_output(self._outputs, name)], np.float32) for name in wanted]
+
+    def save_memory(self) -> bool:
+        return False
 
     def check_output(self, name: str) -> None:
         find_output(self._outputs, name)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from nerite.diffusion.folder import INDEX, read_json
 from nerite.diffusion.network import Network, Port
+from nerite.diffusion.runtimes import compiled
+from nerite.diffusion.runtimes.buckets import Buckets
+from nerite.diffusion.settings import TILINGS, Settings
 from nerite.diffusion.space import (
     Array,
     Generator,
@@ -21,25 +24,34 @@ from nerite.diffusion.space import (
 )
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+_VARIANTS = 16  # compiled ones of a network; they share its weights
 
 
 class TorchRuntime:
     """The parts of a diffusers folder, each loaded when it is asked for.
 
-    ``device`` is "cpu", "cuda", "cuda:1" or "mps"; ``dtype`` one of DTYPES, "auto" being float32
-    on a CPU and the shortest that is exact enough on a GPU. Raises ValueError.
+    ``dtype`` is one of DTYPES, "auto" being float32 on a CPU and the shortest that is exact
+    enough on a GPU. Raises ValueError for settings that cannot be.
     """
 
     space: Space
 
-    def __init__(self, folder: Path, *, device: str, dtype: str, threads: int | None) -> None:
+    def __init__(self, folder: Path, settings: Settings) -> None:
         import torch
 
         self._folder = folder
-        self.device = _find_device(device)
-        self.dtype = _find_dtype(dtype, self.device)
-        if threads:
-            torch.set_num_threads(threads)
+        self.device = _find_device(settings.device)
+        self.dtype = _find_dtype(settings.dtype, self.device)
+        self._level = compiled.level(settings.compile, self.device)
+        self._steady = settings.fixed_rows is not None
+        if self._level != "off":
+            compiled.prepare()
+        if settings.vae_tiling not in TILINGS:
+            known = ", ".join(TILINGS)
+            raise ValueError(f"vae_tiling is {settings.vae_tiling!r}: it must be one of {known}")
+        self._tiling = settings.vae_tiling
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
         self._index = read_json(folder / INDEX)
         self._vae: Any = None
         self.space = TorchSpace(self.device)
@@ -60,8 +72,14 @@ class TorchRuntime:
             module.fuse_qkv_projections()
         module.to(memory_format=_channels_last())
         if part == "unet":
-            return TorchNetwork(module, _unet, _unet_inputs(module))
-        return TorchNetwork(module, _transformer, _TRANSFORMER)
+            return self._fast(TorchNetwork(module, _unet, _unet_inputs(module)))
+        return self._fast(TorchNetwork(module, _transformer, _TRANSFORMER))
+
+    def _fast(self, network: TorchNetwork) -> TorchNetwork:
+        if self._level != "off":
+            make = compiled.compiler(network.forward, self.device, self._level)
+            network.buckets = Buckets(make, self.space, most=_VARIANTS, at_once=self._steady)
+        return network
 
     def options(self, folder: Path) -> dict[str, Any]:
         """What ``from_pretrained`` is told of a folder that holds weights, or folders of such."""
@@ -75,8 +93,12 @@ class TorchRuntime:
         if self._vae is None:
             self._vae = self._open("vae", upcast=True)
             self._vae.to(memory_format=_channels_last())
+            if self._tiling == "on":
+                self._vae.enable_tiling()
         if part == "vae_decoder":
-            return TorchNetwork(self._vae, _decode, ("latent_sample",))
+            network = TorchNetwork(self._vae, _decode, ("latent_sample",))
+            network.tiles = self._tiling != "off"
+            return self._fast(network)
         return TorchNetwork(self._vae, _encode, ("sample",))
 
     def _open(self, part: str, *, upcast: bool = False) -> Any:
@@ -111,8 +133,11 @@ class TorchNetwork:
     """A module of diffusers or transformers (see network.Network)."""
 
     traced = False
+    tiles = False
+    """Whether its module may work in tiles."""
 
     def __init__(self, module: Any, call: _Call, inputs: Sequence[str]) -> None:
+        self.buckets: Buckets | None = None
         self._module = module
         self._call = call
         self._dtype = next(module.parameters()).dtype
@@ -127,7 +152,23 @@ class TorchNetwork:
 
         cast = {name: self._cast(name, value) for name, value in feeds.items()}
         with torch.no_grad():  # what inference_mode makes could not be written to
-            return [output.float() for output in self._call(self._module, cast, wanted)]
+            outputs = None
+            if self.buckets is not None:
+                outputs = self.buckets.run(cast)
+            if outputs is None:
+                outputs = self._call(self._module, cast, wanted)
+            return [output.float() for output in outputs]
+
+    def forward(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """The first output, as the module gives it."""
+        return self._call(self._module, feeds, ("",))
+
+    def save_memory(self) -> bool:
+        if not self.tiles or not hasattr(self._module, "enable_tiling"):
+            return False
+        self.tiles, self.buckets = False, None
+        self._module.enable_tiling()
+        return True
 
     def _cast(self, name: str, value: Any) -> Any:
         # Timesteps up to 1000 with fractions need more digits than bfloat16 has.

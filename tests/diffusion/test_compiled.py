@@ -1,0 +1,139 @@
+"""torch.compile: pictures stay what they are, and the network serves while it compiles."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nerite.diffusion import Engine, Params, open_pipeline
+from nerite.diffusion.runtimes import compiled
+from nerite.diffusion.settings import Settings
+from nerite.diffusion.vae import Vae
+
+from . import tiny as models
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+REQUEST = Params("a red house in the snow", seed=5, steps=6, width=64, height=64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("compiled") / "sd"
+    models.make("sd", path)
+    return path
+
+
+def paint(pipeline, *requests):
+    engine, painted = Engine(pipeline, max_running_images=16), {}
+    for index, request in enumerate(requests):
+        engine.add(request, lambda event, index=index: painted.update({index: event}))
+        engine.step()
+    while engine.step():
+        pass
+    return [painted[index].images for index in range(len(requests))]
+
+
+def with_backend(monkeypatch, backend):
+    make = compiled.compiler
+
+    def compiler(forward, device, how):
+        return make(forward, device, how, backend)
+
+    monkeypatch.setattr(compiled, "compiler", compiler)
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_pictures_are_the_same_before_and_after(folder, monkeypatch, tmp_path, backend):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with_backend(monkeypatch, backend)
+    (expected,) = paint(open_pipeline(folder, threads=1), REQUEST)
+    pipeline = open_pipeline(folder, threads=1, compile="on")
+    buckets = pipeline._family._unet._network.buckets
+    for _ in range(2):
+        (painted,) = paint(pipeline, REQUEST)
+        assert np.abs(painted.astype(int) - expected.astype(int)).max() <= 2
+        buckets.wait()
+    assert [dict(shape)["sample"] for shape in buckets._made] == [(2, 4, 8, 8)]
+    if backend == "inductor":
+        assert any(tmp_path.rglob("*"))  # which the next start finds
+
+
+def test_strict_compiles_at_once(folder, monkeypatch):
+    with_backend(monkeypatch, "eager")
+    pipeline = open_pipeline(folder, threads=1, compile="on", fixed_rows=4)
+    (first,) = paint(pipeline, REQUEST)
+    assert paint(pipeline, REQUEST, replace(REQUEST, seed=6))[0].tobytes() == first.tobytes()
+    assert {rows for (*_, (_, (rows,))) in pipeline._family._unet._network.buckets._made} == {4}
+
+
+def test_levels():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert compiled.level("auto", cpu) == "off"
+    assert compiled.level("auto", cuda) == "on"
+    assert compiled.level("max", cpu) == "max"
+    with pytest.raises(ValueError, match="compile is 'fast': it must be one of auto, off, on, max"):
+        compiled.level("fast", cpu)
+
+
+def test_results_are_kept_in_the_users_cache_unless_told_otherwise(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    compiled.prepare()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "nerite" / "inductor")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    compiled.prepare()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
+
+
+def test_tiles_by_wish(folder):
+    (expected,) = paint(open_pipeline(folder, threads=1), REQUEST)
+    pipeline = open_pipeline(folder, threads=1, vae_tiling="on")
+    assert pipeline._family.vae._decoder._module.use_tiling
+    (painted,) = paint(pipeline, REQUEST)  # smaller than a tile
+    assert np.array_equal(painted, expected)
+    with pytest.raises(ValueError, match="vae_tiling is 'yes': it must be one of auto, on, off"):
+        open_pipeline(folder, vae_tiling="yes")
+
+
+@pytest.mark.parametrize("tiling", ["auto", "off"])
+def test_tiles_once_memory_runs_out_over_one_picture(folder, monkeypatch, caplog, tiling):
+    pipeline = open_pipeline(folder, threads=1, vae_tiling=tiling)
+    module = pipeline._family.vae._decoder._module
+    decode = module.decode
+
+    def choke(*arguments, **options):
+        if not module.use_tiling:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(*arguments, **options)
+
+    module.decode = choke
+    if tiling == "off":
+        engine, events = Engine(pipeline), []
+        engine.add(REQUEST, events.append)
+        while engine.step():
+            pass
+        assert isinstance(events[0], torch.OutOfMemoryError)
+        return
+    two = [REQUEST, replace(REQUEST, seed=6)]
+    assert [len(images) for images in paint(pipeline, *two)] == [1, 1]
+    assert caplog.text.count("the VAE works in tiles now") == 1
+
+
+@pytest.mark.gpu
+def test_graphs_on_a_gpu_paint_the_same(folder):
+    requests = [replace(REQUEST, seed=seed, steps=seed + 8) for seed in range(6)]
+    settings = Settings(device="cuda", dtype="float32", compile="off")
+    expected = paint(open_pipeline(folder, settings), *requests)
+    pipeline = open_pipeline(folder, settings, compile="on")
+    for _ in range(3):
+        for one, other in zip(paint(pipeline, *requests), expected, strict=True):
+            assert np.abs(one.astype(int) - other.astype(int)).max() <= 2
+        pipeline._family._unet._network.buckets.wait()
+    made = pipeline._family._unet._network.buckets._made
+    assert any(run._graph is not None for run in made.values())
+    assert isinstance(pipeline._family.vae, Vae)
