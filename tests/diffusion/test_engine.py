@@ -408,6 +408,45 @@ def watching(told, previews=0, exact=False):
     return Watch(told.append, previews, exact)
 
 
+def slow_decoder(pipeline, seconds):
+    """Previews by the decoder, and pictures, take so long; a step takes one second."""
+
+    def preview(job, *, exact):
+        pipeline.now += seconds if exact else 0.0
+        pipeline.finishes.append([f"preview of {job.params.prompt}"] if exact else [])
+        return np.full((1, 1, 3), job.index, np.uint8)
+
+    pipeline.preview = preview
+
+
+@pytest.mark.parametrize("seconds", [0.4, 3.0])
+def test_previews_by_the_decoder_take_no_more_time_than_the_steps(engine, pipeline, seconds):
+    slow_decoder(pipeline, seconds)
+    told = {name: [] for name in "abc"}
+    for name, notes in told.items():
+        watch = watching(notes, previews=1, exact=True)
+        engine.add(named(name, steps=30), lambda event: None, watch=watch)
+    while not pipeline.forwards or len(pipeline.forwards) < 29:
+        engine.step()
+        shown = [one for one in pipeline.finishes if one]
+        # What was saved up is at most one picture's time, and what was measured follows it.
+        assert len(shown) * seconds <= len(pipeline.forwards) + 2 * seconds
+    shown = [one for one in pipeline.finishes if one]
+    assert len(shown) * seconds >= 0.6 * len(pipeline.forwards)
+    drain(engine)
+    seen = {name: sum(one.preview is not None for one in notes) for name, notes in told.items()}
+    assert min(seen.values()) >= 1
+    assert [one.step for one in told["a"] if not one.queue_position] == list(range(1, 31))
+
+
+def test_who_is_alone_gets_every_preview(engine, pipeline):
+    slow_decoder(pipeline, 3.0)
+    told = []
+    engine.add(named("a", steps=6), lambda event: None, watch=watching(told, 1, True))
+    drain(engine)
+    assert sum(one.preview is not None for one in told) == 5
+
+
 def test_progress_is_told_after_each_step_and_previews_as_often_as_asked(engine, pipeline):
     told, events = [], []
     engine.add(named("a", steps=6), events.append, watch=watching(told, previews=2))

@@ -126,11 +126,14 @@ def read_defaults(parameters: Mapping[str, str], limits: Limits) -> dict[str, An
 def max_waiting(config: Config) -> int:
     """How many requests may wait in the engine, which tells them their place.
 
-    None where the config wants a queue with rules, which is the server's.
+    None where the config wants a queue with rules, which is the server's, or several instances:
+    whichever has room first should have the next.
     """
     batching = config.get("dynamic_batching") or {}
     ruled = any(name in batching for name in ("priority_levels", "default_queue_policy"))
-    return 0 if ruled else _MAX_WAITING
+    groups = config.get("instance_group") or []
+    instances = sum(group.get("count", 1) * max(1, len(group.get("gpus", ()))) for group in groups)
+    return 0 if ruled or instances > 1 else _MAX_WAITING
 
 
 def fixed_rows(parameters: Mapping[str, str]) -> int | None:

@@ -31,7 +31,8 @@ class Ticket:
     """A request in the engine; give it to ``Engine.abort``.
 
     ``deadline`` is on the engine's clock. ``cost`` is bytes of a forward. ``position`` is the
-    place in the queue that was last told. ``images`` are those that are decoded.
+    place in the queue that was last told. ``images`` are those that are decoded. ``preview_due``:
+    one was wanted when there was no time for it; ``previewed`` numbers the last one.
     """
 
     params: Params
@@ -42,6 +43,8 @@ class Ticket:
     aborted: bool = False
     work: Work | None = None
     position: int = 0
+    preview_due: bool = False
+    previewed: int = 0
     images: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     def previews_after(self, step: int) -> bool:

@@ -10,6 +10,9 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nerite.diffusion.job import Progress, Work
 from nerite.diffusion.pipeline import Pipeline
 from nerite.diffusion.plan import Plan
@@ -33,6 +36,8 @@ class Turn:
         self._start_seconds: float | None = None  # of a request
         self._decode_seconds: dict[tuple[int, int], float] = {}  # of an image, by its size
         self._bytes: int | None = None  # a forward may cost, once one has failed
+        self._spare = 0.0  # seconds that previews by the decoder may take
+        self._previews = 0
 
     def newcomers(self, others_run: bool) -> int | float:
         """How many requests may start now."""
@@ -65,17 +70,22 @@ class Turn:
             return []
         stepped = [by_work[id(work)] for work in works]
         for ticket, work in zip(stepped, works, strict=True):
-            work.wants_clean = ticket.previews_after(work.index + 1)
+            work.wants_clean = ticket.previews_after(work.index + 1) or ticket.preview_due
         try:
             self._pipeline.step(works)
         except Exception as error:
             return self._failed(stepped, error)
         self._step_seconds = self._clock() - now
         self._plan.charge(works, self._step_seconds)
-        for ticket in stepped:
+        self._spare = self._step_seconds + min(self._spare, self._dearest())
+        for ticket in sorted(stepped, key=lambda ticket: ticket.previewed):
             if ticket.watch is not None:
-                self._tell(ticket)
+                self._tell(ticket, alone=len(tickets) == 1)
         return []
+
+    def _dearest(self) -> float:
+        """Seconds of the picture that takes longest to decode: more need not be saved up."""
+        return max(self._decode_seconds.values(), default=0.0)
 
     def _within_bytes(self, works: Sequence[Work], tickets: dict[int, Ticket]) -> list[Work]:
         """As many of ``works`` as one forward may have, the first in any case."""
@@ -147,17 +157,36 @@ class Turn:
         size = _size(ticket)
         return left * turn + self._decode_seconds.get(size, 0.0) * ticket.params.num_images
 
-    def _tell(self, ticket: Ticket) -> None:
+    def _tell(self, ticket: Ticket, *, alone: bool) -> None:
         work, watch = ticket.work, ticket.watch
         assert work is not None and watch is not None
         try:
             preview = None
-            if ticket.previews_after(work.index):
-                preview = self._pipeline.preview(work, exact=watch.exact)
+            if ticket.previews_after(work.index) or ticket.preview_due:
+                preview = self._preview(ticket, work, exact=watch.exact, alone=alone)
             eta = self.eta(ticket, ())
             watch.on_progress(Progress(work.index, work.steps, 0, eta, preview))
         except Exception:
             _log.exception("on_progress failed")
+
+    def _preview(
+        self, ticket: Ticket, work: Work, *, exact: bool, alone: bool
+    ) -> NDArray[np.uint8] | None:
+        """None where the decoder's time would be the others': it comes as soon as it was saved."""
+        size = _size(ticket)
+        took = self._decode_seconds.get(size, self._step_seconds)
+        ticket.preview_due = exact and not alone and took > self._spare and not work.done
+        if ticket.preview_due or work.done:
+            return None
+        began = self._clock()
+        preview = self._pipeline.preview(work, exact=exact)
+        if exact:
+            took = self._clock() - began
+            self._spare -= took
+            self._previews += 1
+            ticket.previewed = self._previews
+            self._decode_seconds[size] = _mean(self._decode_seconds.get(size), took)
+        return preview
 
 
 def _size(ticket: Ticket) -> tuple[int, int]:
