@@ -120,6 +120,47 @@ def test_what_cannot_be_made_is_said_once_and_the_network_goes_on(caplog):
     assert "no room" in record.getMessage()
 
 
+def test_a_failure_among_the_shapes_of_the_last_start_is_the_end_of_them(caplog):
+    calls = []
+
+    def fail_first(feeds):
+        calls.append(feeds["x"].shape)
+        if len(calls) == 1:
+            raise MemoryError("no room")
+        return lambda given: [given["x"]]
+
+    memory = Memory((2, 3), (4, 3))
+    buckets = Buckets(fail_first, NumpySpace(), most=2, memory=memory)
+    buckets.wait()
+    assert buckets.run({"x": np.zeros((4, 3)), "t": np.zeros(4)}) is None
+    assert len(caplog.records) == 1
+
+
+class Memory:
+    """Knows shapes of x, the latest first."""
+
+    def __init__(self, *shapes):
+        self.shapes = [*shapes]
+
+    def known(self):
+        return [{"x": np.zeros(shape), "t": np.zeros(shape[0])} for shape in self.shapes]
+
+    def add(self, feeds):
+        self.shapes.insert(0, feeds["x"].shape)
+
+
+def test_the_next_start_begins_with_the_shapes_of_the_last():
+    memory = Memory()
+    first = Network(memory=memory)
+    first.ask(8, 3, times=4)
+    first.ask(2, 3, times=4)
+    assert memory.shapes == [(2, 3), (8, 3)]
+    second = Network(memory=Memory(*memory.shapes, (1, 3)))
+    second.buckets.wait()
+    assert second.made == [(2, 3), (8, 3)]  # as many as there may be, the latest
+    assert second.ask(8, 3) is not None
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_network_serves_while_a_variant_is_made(at_once):
     begun, go_on = threading.Event(), threading.Event()

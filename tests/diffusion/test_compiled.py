@@ -21,6 +21,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 REQUEST = Params("a red house in the snow", seed=5, steps=6, width=64, height=64)
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """No user's cache: neither read nor written."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "nerite"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "sd"
@@ -59,6 +66,9 @@ def test_pictures_are_the_same_before_and_after(folder, monkeypatch, tmp_path, b
         assert np.abs(painted.astype(int) - expected.astype(int)).max() <= 2
         buckets.wait()
     assert [dict(shape)["sample"] for shape in buckets._made] == [(2, 4, 8, 8)]
+    again = open_pipeline(folder, threads=1, compile="on")._family._unet._network.buckets
+    again.wait()
+    assert again._made.keys() == buckets._made.keys()  # before anybody asked
     if backend == "inductor":
         assert any(tmp_path.rglob("*"))  # which the next start finds
 
@@ -69,6 +79,22 @@ def test_strict_compiles_at_once(folder, monkeypatch):
     (first,) = paint(pipeline, REQUEST)
     assert paint(pipeline, REQUEST, replace(REQUEST, seed=6))[0].tobytes() == first.tobytes()
     assert {rows for (*_, (_, (rows,))) in pipeline._family._unet._network.buckets._made} == {4}
+
+
+def test_shapes_are_remembered_and_a_broken_memory_is_an_empty_one(cache):
+    cpu = torch.device("cpu")
+    shapes = compiled.Shapes("a network", cpu)
+    assert shapes.known() == []
+    for rows in (2, 4, 2):
+        shapes.add({"sample": torch.ones(rows, 3, dtype=torch.bfloat16), "ids": torch.arange(rows)})
+    found = compiled.Shapes("a network", cpu).known()
+    assert [tuple(feeds["sample"].shape) for feeds in found] == [(2, 3), (4, 3)]
+    assert (found[0]["sample"].dtype, found[0]["ids"].dtype) == (torch.bfloat16, torch.int64)
+    assert compiled.Shapes("another network", cpu).known() == []
+    (file,) = (cache / "shapes").iterdir()
+    for broken in ("{", "[1]", '[{"sample": [[2], "nothing"]}]'):
+        file.write_text(broken)
+        assert shapes.known() == []
 
 
 def test_levels():

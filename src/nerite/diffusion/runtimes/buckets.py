@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from nerite.diffusion.space import Array, Space
 
@@ -14,6 +15,17 @@ _log = logging.getLogger(__name__)
 Feeds = Mapping[str, Array]
 Run = Callable[[Feeds], Sequence[Array]]
 Shape = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class Remembered(Protocol):
+    """The shapes for which variants were made, from one start to the next."""
+
+    def known(self) -> list[Feeds]:
+        """Feeds of those shapes, the latest first."""
+        ...
+
+    def add(self, feeds: Feeds) -> None: ...
+
 
 _AFTER = 4  # forwards of a shape show that it stays
 _STALE = 256  # forwards without it show that it went
@@ -27,21 +39,32 @@ class Buckets:
     shape is left alone. It runs in a thread of its own, but in the caller's and at first sight
     where ``at_once`` wants a shape's bytes to be the same at all times. There are ``most``
     variants at a time. Rows that are missing to the next variant are filled up with the first.
+    ``memory`` knows those of the last start, which are made first.
     """
 
     def __init__(
-        self, make: Callable[[Feeds], Run], space: Space, *, most: int, at_once: bool = False
+        self,
+        make: Callable[[Feeds], Run],
+        space: Space,
+        *,
+        most: int,
+        at_once: bool = False,
+        memory: Remembered | None = None,
     ) -> None:
         self._make = make
         self._space = space
         self._most = most
         self._at_once = at_once
+        self._memory = memory
         self._lock = threading.Lock()  # guards everything below
         self._made: OrderedDict[Shape, Run] = OrderedDict()
         self._seen: dict[Shape, int] = {}
         self._used: dict[Shape, int] = {}
         self._count = 0
         self._thread: threading.Thread | None = None
+        known = memory.known()[:most] if memory is not None and not at_once else []
+        if known:
+            self._start(lambda: self._add_all(known))
 
     def run(self, feeds: Feeds) -> Sequence[Array] | None:
         """The outputs; None where no variant fits and the network itself should run."""
@@ -103,22 +126,31 @@ class Buckets:
     def _make_later(self, shape: Shape, feeds: Feeds) -> None:
         if not self._wants(shape):
             return
-        name = "diffusion-buckets"
-        self._thread = threading.Thread(target=self._add, args=(shape, feeds), name=name)
-        self._thread.daemon = True
+        self._start(lambda: self._add(shape, feeds))
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=work, name="diffusion-buckets", daemon=True)
         self._thread.start()
 
-    def _add(self, shape: Shape, feeds: Feeds) -> None:
+    def _add_all(self, known: Sequence[Feeds]) -> None:
+        for feeds in known:
+            self._add(_shape(feeds), feeds, last=feeds is known[-1])
+
+    def _add(self, shape: Shape, feeds: Feeds, *, last: bool = True) -> None:
         run: Run | None = None
         try:
             run = self._make(feeds)
         except Exception as error:
             text = "no faster variant for %s can be made: %s: %s"
             _log.warning(text, dict(shape), type(error).__name__, error)
+        if run is not None and self._memory is not None:
+            self._memory.add(feeds)
         with self._lock:
-            self._thread = None
+            if last:
+                self._thread = None
             if run is None:
                 self._most = 0  # what fails once would fail each time
+            if run is None or not self._most:
                 return
             while len(self._made) >= self._most:
                 gone, _ = self._made.popitem(last=False)

@@ -1,11 +1,15 @@
 """torch.compile: a network's kernels fused for one shape, on CUDA recorded as one graph.
 
 Compiling takes from seconds to minutes, so it is done by Buckets while the network itself
-serves. What it leaves on disk makes the next start's compiling a matter of seconds.
+serves. What it leaves on disk makes the next start's compiling a matter of seconds, and that
+start begins with the shapes of the last.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +43,7 @@ def prepare(cache: Path | None = None) -> None:
     """Once, before anything is compiled: where the results are kept, and how many there may be."""
     import torch._dynamo
 
-    folder = cache or _cache_folder() / "inductor"
+    folder = cache or cache_folder() / "inductor"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     torch._dynamo.config.recompile_limit = max(_SHAPES, torch._dynamo.config.recompile_limit)
 
@@ -64,6 +68,47 @@ def compiler(
         return Graph(fast)
 
     return make
+
+
+class Shapes:
+    """Shapes that were compiled, in a file beside the compiled kernels (see Buckets)."""
+
+    def __init__(self, what: str, device: Any) -> None:
+        """``what`` names network, type and level: everything that kernels depend on."""
+        digest = hashlib.sha256(what.encode()).hexdigest()[:32]
+        self._file = cache_folder() / "shapes" / f"{digest}.json"
+        self._device = device
+
+    def known(self) -> list[Feeds]:
+        import torch
+
+        try:
+            return [
+                {
+                    name: torch.zeros(sides, dtype=getattr(torch, dtype), device=self._device)
+                    for name, (sides, dtype) in shape.items()
+                }
+                for shape in reversed(self._read())
+            ]
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return []  # another version's, or a broken file
+
+    def add(self, feeds: Feeds) -> None:
+        shape = {
+            name: [list(value.shape), str(value.dtype).removeprefix("torch.")]
+            for name, value in feeds.items()
+        }
+        kept = [one for one in self._read() if one != shape][1 - _SHAPES :]
+        with contextlib.suppress(OSError):  # a cache that cannot be written is none
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_text(json.dumps([*kept, shape]))
+
+    def _read(self) -> list[dict[str, Any]]:
+        try:
+            found = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return []
+        return found if isinstance(found, list) else []
 
 
 class Graph:
@@ -102,5 +147,6 @@ class Graph:
         self._graph = graph
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """The user's, for what nerite can make again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nerite"

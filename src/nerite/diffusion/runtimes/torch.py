@@ -72,13 +72,21 @@ class TorchRuntime:
             module.fuse_qkv_projections()
         module.to(memory_format=_channels_last())
         if part == "unet":
-            return self._fast(TorchNetwork(module, _unet, _unet_inputs(module)))
-        return self._fast(TorchNetwork(module, _transformer, _TRANSFORMER))
+            return self._fast(part, TorchNetwork(module, _unet, _unet_inputs(module)))
+        return self._fast(part, TorchNetwork(module, _transformer, _TRANSFORMER))
 
-    def _fast(self, network: TorchNetwork) -> TorchNetwork:
-        if self._level != "off":
-            make = compiled.compiler(network.forward, self.device, self._level)
-            network.buckets = Buckets(make, self.space, most=_VARIANTS, at_once=self._steady)
+    def _fast(self, part: str, network: TorchNetwork) -> TorchNetwork:
+        if self._level == "off":
+            return network
+        make = compiled.compiler(network.forward, self.device, self._level)
+        what = f"{self._folder.resolve() / part} {self.device} {self.dtype} {self._level}"
+        network.buckets = Buckets(
+            make,
+            self.space,
+            most=_VARIANTS,
+            at_once=self._steady,
+            memory=compiled.Shapes(what, self.device),
+        )
         return network
 
     def options(self, folder: Path) -> dict[str, Any]:
@@ -98,7 +106,7 @@ class TorchRuntime:
         if part == "vae_decoder":
             network = TorchNetwork(self._vae, _decode, ("latent_sample",))
             network.tiles = self._tiling != "off"
-            return self._fast(network)
+            return self._fast(part, network)
         return TorchNetwork(self._vae, _encode, ("sample",))
 
     def _open(self, part: str, *, upcast: bool = False) -> Any:
