@@ -12,7 +12,7 @@ from nerite.diffusion.embeddings import Embeddings
 from nerite.diffusion.engine import Aborted, Engine, EngineClosed, Overdue
 from nerite.diffusion.images import read_picture
 from nerite.diffusion.job import InvalidParams, Painted, Params, Progress
-from nerite.diffusion.limits import MAX_PIXELS, Limits
+from nerite.diffusion.limits import MAX_GUIDANCE, MAX_PIXELS, Limits
 from nerite.diffusion.memory import Memory
 from nerite.diffusion.pipeline import Pipeline, find_model_folder, open_pipeline
 from nerite.diffusion.safety import SafetyChecker
@@ -21,6 +21,7 @@ from nerite.diffusion.ticket import Ticket, Watch
 
 __all__ = [
     "KNOWN_SCHEDULERS",
+    "MAX_GUIDANCE",
     "MAX_PIXELS",
     "Aborted",
     "Embeddings",

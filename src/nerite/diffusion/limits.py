@@ -11,7 +11,7 @@ from nerite.diffusion.job import InvalidParams, Params
 
 MAX_PIXELS = 1 << 24
 """Of a picture that comes in."""
-_MAX_GUIDANCE = 100
+MAX_GUIDANCE = 100
 _MAX_SKIP = 48
 _INT64 = 1 << 63
 
@@ -37,7 +37,7 @@ class Limits:
         check_whole("seed", params.seed, -_INT64, _INT64 - 1)
         check_whole("steps", params.steps, 1, self.max_steps)
         check_whole("num_images", params.num_images, 1, None)
-        _check_number("guidance_scale", params.guidance_scale, 0, _MAX_GUIDANCE)
+        _check_number("guidance_scale", params.guidance_scale, 0, MAX_GUIDANCE)
         self._check_size("width", params.width)
         self._check_size("height", params.height)
         check_whole("clip_skip", params.clip_skip, 0, _MAX_SKIP)

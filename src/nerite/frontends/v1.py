@@ -31,6 +31,8 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 def make(server: Server, version: str, wishes: Wishes, store: Store, job_wishes: JobWishes) -> Asgi:
     """The application. Blocks: reading FastAPI takes a while."""
+    # What clients send wrong is answered, and no concern of the operator's.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     service = Service(server, wishes, store)
     opening = Opening(job_wishes, PicturePainter(service))
 

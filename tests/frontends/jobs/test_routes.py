@@ -109,6 +109,24 @@ def test_what_cannot_be_painted_is_not_accepted(
         assert post(client, model="nobody").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"guidance_scale": 101}, "guidance_scale"),
+        ({"scheduler": "../../etc"}, "scheduler"),
+        ({"seed": (1 << 63) - 1, "n": 2}, "seed"),
+        ({"steps": 1001}, "steps"),
+        ({"size": "100x100"}, "size"),
+    ],
+)
+def test_what_the_engine_would_refuse_is_refused_before(
+    painter_server: ServerProcess, body: dict[str, object], param: str
+) -> None:
+    with connect(painter_server) as client:
+        answer = post(client, **body)
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == param
+
+
 def test_who_fails_says_why(shade_server: ServerProcess) -> None:
     with connect(shade_server) as client:
         done = finished(client, accepted(client, prompt="fail")["id"])

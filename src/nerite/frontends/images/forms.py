@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -18,6 +19,7 @@ from nerite.frontends.images.uploads import MAX_UPLOADS, File, from_url
 B = TypeVar("B", bodies.Edit, bodies.Variation)
 _FILES = ("image", "image[]", "mask")
 _FIELD = 1 << 20  # bytes of a form's text
+_LARGE = 1 << 18  # bytes of JSON that are read where nobody waits for the event loop
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ async def read(kind: type[B], request: Request) -> Sent[B]:
     """A form, or for edits JSON. Raises ApiError, and HTTPException for a broken form."""
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if said == "application/json" and kind is bodies.Edit:
-        return read_json(await request.body())  # type: ignore[return-value]
+        data = await request.body()
+        large = len(data) > _LARGE
+        sent = await asyncio.to_thread(read_json, data) if large else read_json(data)
+        return sent  # type: ignore[return-value]
     if said not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         shown = f"is '{said[:60]}'" if said else "is missing"
         wanted = " or application/json" if kind is bodies.Edit else ""

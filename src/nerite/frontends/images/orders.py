@@ -6,12 +6,14 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from nerite.diffusion import MAX_GUIDANCE
 from nerite.frontends.images import bodies
 from nerite.frontends.images.errors import ApiError, bad
 from nerite.frontends.images.models import ImageModel
 from nerite.frontends.images.uploads import Upload
 
 _SEEDS = 1 << 32
+_SEEDS_END = 1 << 63
 _MAX_SIDE = 16_384
 # What the words for quality make of a model's own number of steps.
 _QUALITY = {"low": 0.5, "high": 1.5, "hd": 1.5}
@@ -175,11 +177,25 @@ def _check(made: Order) -> None:
     if made.steps is not None and made.steps > (model.max_steps or made.steps):
         text = f"steps is {made.steps}: model '{model.name}' takes from 1 to {model.max_steps}"
         raise bad(text, "steps")
-    known = model.schedulers
-    if made.scheduler is not None and made.scheduler.strip() == "":
-        raise bad(f"scheduler is empty: model '{model.name}' knows {', '.join(known)}", "scheduler")
+    if made.seed is not None and made.seed + made.count > _SEEDS_END:
+        text = f"seed is {made.seed}: picture k is drawn from seed + k, which is below 2^63"
+        raise bad(text, "seed")
+    if model.tells_progress:
+        _check_diffusion(made)
     if made.size is not None:
         _check_size(model, *made.size)
+
+
+def _check_diffusion(made: Order) -> None:
+    """What the engine would say, before a job is accepted that it cannot paint."""
+    guidance, scheduler, known = made.guidance_scale, made.scheduler, made.model.schedulers
+    if guidance is not None and guidance > MAX_GUIDANCE:
+        text = f"guidance_scale is {guidance}: it must be a number from 0 to {MAX_GUIDANCE}"
+        raise bad(text, "guidance_scale")
+    # diffusers' classes are known by their names as well.
+    if scheduler is not None and scheduler not in known and not scheduler.endswith("Scheduler"):
+        text = f"scheduler: unknown scheduler '{scheduler}'; model '{made.model.name}' knows "
+        raise bad(text + (", ".join(known) or "only its own"), "scheduler")
 
 
 def _check_size(model: ImageModel, width: int, height: int) -> None:
