@@ -1,6 +1,7 @@
 """What previews cost: the time of a denoising step while 32 clients stream them, and without.
 
-    python benchmarks/previews.py [--clients N] [--rounds N] [--steps N] [--model-repository FOLDER]
+    python benchmarks/previews.py [--clients N] [--pictures N] [--rounds N] [--steps N]
+                                  [--model-repository FOLDER]
 
 The ways of asking take turns, so that whatever else the machine does hits all of them. A step's
 time is that of one more client, which asks for progress and reads when its steps are told.
@@ -43,6 +44,7 @@ class Seen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--pictures", type=int, default=2, help="of each client in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--model-repository")
@@ -51,28 +53,30 @@ def main() -> None:
     _print_machine()
     seen = {way: Seen() for way in WAYS}
     with serve(*more) as server:
-        asyncio.run(_round(server, {}, 4, options.steps, Seen()))
+        asyncio.run(_round(server, {"steps": options.steps}, 4, 1, Seen()))
         for _ in range(options.rounds):
             for way, wish in WAYS.items():
-                asyncio.run(_round(server, wish, options.clients, options.steps, seen[way]))
-    print(f"{options.clients} clients, {options.steps} steps, {options.rounds} rounds\n")
+                asked = {"steps": options.steps, **wish}
+                asyncio.run(_round(server, asked, options.clients, options.pictures, seen[way]))
+    print(f"{options.clients} clients, {options.steps} steps, {options.rounds} rounds, ", end="")
+    print(f"load after {os.getloadavg()[0]:.1f}\n")
     _print_table(seen)
 
 
 async def _round(
-    server: Running, wish: Mapping[str, Any], clients: int, steps: int, seen: Seen
+    server: Running, wish: Mapping[str, Any], clients: int, pictures: int, seen: Seen
 ) -> None:
-    """Each client paints two pictures, one after the other, while the probe watches steps."""
+    """Each client paints its pictures one after the other, while the probe watches steps."""
     seconds: list[float] = []
     cpu, began = _front_seconds(server), time.perf_counter()
-    probe = asyncio.create_task(_probe(server.port, steps, seconds))
-    asked = [_client(server.port, {"steps": steps, **wish}) for _ in range(clients)]
+    probe = asyncio.create_task(_probe(server.port, wish["steps"], seconds))
+    asked = [_client(server.port, wish, pictures) for _ in range(clients)]
     events = await asyncio.gather(*asked)
     took = time.perf_counter() - began
     probe.cancel()
     await asyncio.wait([probe])
     seen.step_ms.append(1000 * statistics.median(seconds))
-    seen.images.append(2 * clients / took)
+    seen.images.append(pictures * clients / took)
     seen.front.append(100 * (_front_seconds(server) - cpu) / took)
     seen.events += sum(events)
 
@@ -82,10 +86,10 @@ def _front_seconds(server: Running) -> float:
     return float(times.user + times.system)
 
 
-async def _client(port: int, wish: Mapping[str, Any]) -> int:
+async def _client(port: int, wish: Mapping[str, Any], pictures: int) -> int:
     """Reads and counts what comes, which costs next to nothing."""
     events = 0
-    for _ in range(2):
+    for _ in range(pictures):
         reader, writer = await _ask(port, wish)
         while piece := await reader.read(1 << 18):
             events += piece.count(b"event: ")
@@ -106,7 +110,8 @@ async def _probe(port: int, steps: int, seconds: list[float]) -> None:
                     told.append((step, time.perf_counter()))
         writer.close()
         (first, early), (last, late) = told[0], told[-1]
-        seconds.append((late - early) / (last - first))
+        if last > first:
+            seconds.append((late - early) / (last - first))
 
 
 async def _ask(
