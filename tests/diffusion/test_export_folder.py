@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nerite.diffusion import Engine, Params, export, open_pipeline
+from nerite.diffusion import Params, export
 
 from . import tiny as models
 
@@ -37,16 +37,6 @@ def made(tmp_path_factory):
     return get
 
 
-def paint(folder, runtime, params):
-    engine, events = Engine(open_pipeline(folder, threads=1, runtime=runtime)), []
-    engine.add(params, events.append)
-    while engine.step():
-        pass
-    if isinstance(events[0], BaseException):
-        raise events[0]
-    return events[0].images
-
-
 @pytest.mark.parametrize("kind", ["sd", "sd inpaint", "lcm", "sdxl", "sd3 without t5"])
 def test_it_paints_what_torch_paints(made, kind):
     folder, target = made(kind)
@@ -56,8 +46,8 @@ def test_it_paints_what_torch_paints(made, kind):
         changes = [{**picture, "mask": np.full((96, 80), 255, np.uint8)}]
     for change in changes:
         params = replace(REQUEST, **change)
-        painted = paint(target, "onnxruntime", params).astype(int)
-        assert np.abs(painted - paint(folder, "torch", params)).max() <= 2
+        painted = models.paint(target, params, "onnxruntime").astype(int)
+        assert np.abs(painted - models.paint(folder, params)).max() <= 2
 
 
 def test_text_encoders_give_what_the_tutorial_asks_for(made):
@@ -84,8 +74,8 @@ def test_large_weights_lie_beside_the_graph(made, tmp_path, monkeypatch):
     export.export_folder(folder, target, told=lambda part: None)
     names = sorted(file.name for file in (target / "unet").iterdir())
     assert names == ["config.json", "model.onnx", "model.onnx_data"]
-    painted = paint(target, "onnxruntime", REQUEST).astype(int)
-    assert np.abs(painted - paint(folder, "torch", REQUEST)).max() <= 2
+    painted = models.paint(target, REQUEST, "onnxruntime").astype(int)
+    assert np.abs(painted - models.paint(folder, REQUEST)).max() <= 2
 
 
 def test_what_cannot_be_exported_is_said(tmp_path):

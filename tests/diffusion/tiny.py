@@ -282,3 +282,16 @@ def make(kind: str, folder: Path):
         scheduler = type(pipeline.scheduler)
         pipeline.scheduler = scheduler.from_pretrained(folder / "scheduler")
     return pipeline
+
+
+def paint(folder, params, runtime="torch"):
+    """What our engine makes of a folder, uint8 [n, h, w, 3]; raises what became of it."""
+    from nerite.diffusion import Engine, open_pipeline
+
+    engine, events = Engine(open_pipeline(folder, threads=1, runtime=runtime)), []
+    engine.add(params, events.append)
+    while engine.step():
+        pass
+    if isinstance(events[0], BaseException):
+        raise events[0]
+    return events[0].images

@@ -4,10 +4,11 @@ import os
 import shutil
 
 import pytest
+from tests.diffusion import tiny
 from tests.sources import hub
 
 from nerite import painter
-from nerite.diffusion import Engine, Params, find_model_folder, open_pipeline
+from nerite.diffusion import Params, find_model_folder
 from nerite.sources.versions import source_of
 from nerite.sources.weights import SourceError
 
@@ -126,15 +127,7 @@ def test_the_tree_of_tritons_own_backend_is_served(made, tmp_path, kind) -> None
         (folder / name).mkdir()
     assembled = find_model_folder(folder)
     params = Params("a red house", steps=2, width=64, height=64)
-    painted = [paint(one, params) for one in (assembled, made(kind))]
+    painted = [tiny.paint(one, params) for one in (assembled, made(kind))]
     assert (painted[0] == painted[1]).all()
     shutil.rmtree(saved / "lmsdiscretescheduler")
-    assert paint(find_model_folder(folder), params).shape == (1, 64, 64, 3)
-
-
-def paint(folder, params):
-    engine, events = Engine(open_pipeline(folder, threads=1, runtime="torch")), []
-    engine.add(params, events.append)
-    while engine.step():
-        pass
-    return events[0].images
+    assert tiny.paint(find_model_folder(folder), params).shape == (1, 64, 64, 3)

@@ -8,9 +8,10 @@ import warnings
 
 import numpy as np
 import pytest
+from tests.diffusion import tiny
 from tests.sources import checkpoints
 
-from nerite.diffusion import Engine, Params, open_pipeline
+from nerite.diffusion import Params
 from nerite.sources import tokenizer
 from nerite.sources.bring import Wish, bring
 from nerite.sources.ldm import Checkpoint
@@ -37,20 +38,12 @@ def checkpoint(request, tmp_path_factory):
     return folder / "model.safetensors", folder / "plain"
 
 
-def paint(folder, params):
-    engine, events = Engine(open_pipeline(folder, threads=1, runtime="torch")), []
-    engine.add(params, events.append)
-    while engine.step():
-        pass
-    return events[0].images
-
-
 def test_it_paints_what_the_pipeline_paints(checkpoint, tmp_path):
     file, plain = checkpoint
     found = bring(str(file), tmp_path / "made", Wish(tokenizer=plain))
     assert all(part.dtype == "float32" for part in found.parts)
-    painted = paint(tmp_path / "made", REQUEST)
-    expected = paint(plain, REQUEST)
+    painted = tiny.paint(tmp_path / "made", REQUEST)
+    expected = tiny.paint(plain, REQUEST)
     assert painted.std() > 1
     assert np.abs(painted.astype(int) - expected).max() <= 1
 
@@ -124,7 +117,7 @@ def test_a_pickled_checkpoint_is_converted_where_it_is_allowed(checkpoint, tmp_p
         bring(str(tmp_path / "model.ckpt"), tmp_path / "made", Wish(tokenizer=plain))
     wish = Wish(tokenizer=plain, allow_pickle=True)
     bring(str(tmp_path / "model.ckpt"), tmp_path / "made", wish)
-    assert (paint(tmp_path / "made", REQUEST) == paint(plain, REQUEST)).mean() > 0.99
+    assert (tiny.paint(tmp_path / "made", REQUEST) == tiny.paint(plain, REQUEST)).mean() > 0.99
 
 
 def test_the_command_needs_no_network(checkpoint, tmp_path):

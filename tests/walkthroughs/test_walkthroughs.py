@@ -63,7 +63,7 @@ class Replay:
             env=self._environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, f"{content}\n{done.stdout}\n{done.stderr}"
         self.said += done.stdout
@@ -79,7 +79,7 @@ class Replay:
         self.server = server = subprocess.Popen(
             ["bash", "-c", f"exec {content}"], cwd=self.folder, env=self._environment()
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and server.poll() is None:
             try:
                 with urlopen(f"{self._url}/v2/health/ready", timeout=5) as answer:
