@@ -18,7 +18,7 @@ import torch
 import transformers
 from serving import line, serve
 
-from nerite.generate import paint
+from nerite import Client
 from nerite.painter import REPOSITORY
 
 Paint = Callable[[int], npt.NDArray[np.uint8]]
@@ -34,13 +34,12 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.steps} steps")
     peer = _diffusers(options.steps)
     with serve() as server:
-        url = f"http://127.0.0.1:{server.port}"
+        client = Client(f"http://127.0.0.1:{server.port}")
 
         def ours(seed: int) -> npt.NDArray[np.uint8]:
-            wish = {"prompt": PROMPT, "seed": seed, "steps": options.steps}
-            wish |= {"guidance_scale": GUIDANCE}
-            pixels: npt.NDArray[np.uint8] = paint(url, "painter", wish).pixels[0]
-            return pixels
+            return np.asarray(
+                client.paint(PROMPT, seed=seed, steps=options.steps, guidance_scale=GUIDANCE)
+            )
 
         _choose_threads(peer)
         difference = np.abs(ours(0).astype(int) - peer(0).astype(int)).max()

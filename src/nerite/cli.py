@@ -5,14 +5,12 @@ Each subcommand imports its code when it runs, so that `nerite --help` answers a
 
 import argparse
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-SETTINGS = ("negative_prompt", "seed", "steps", "guidance_scale", "scheduler")
+from nerite.commands.arguments import add_commands, count, seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         # The server's many options are not ours to list: launch.py makes them from the settings.
         return _serve(arguments[1:])
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from nerite.completion import complete
+
+        complete(parser)
     options = parser.parse_args(arguments)
     if options.version:
         print(f"nerite {_version()}")
@@ -67,17 +69,10 @@ def _quiet_grpc() -> Iterator[None]:
             del os.environ[name]
 
 
-def _generate(options: argparse.Namespace) -> int:
-    from nerite.generate import run
+def _completion(options: argparse.Namespace) -> int:
+    from nerite.completion import run
 
-    settings: dict[str, Any] = {"prompt": options.prompt}
-    settings |= {name: getattr(options, name) for name in SETTINGS}
-    if options.size is not None:
-        settings["width"], settings["height"] = options.size
-    if options.n > 1:
-        settings["num_images"] = options.n
-    given = {name: value for name, value in settings.items() if value is not None}
-    return run(options.url, options.model, given, options.output)
+    return run(options)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -138,31 +133,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve a model repository, or the painter", add_help=False)
-    _add_generate(commands.add_parser("generate", help="paint a picture with a running server"))
+    add_commands(commands)
     _add_check(commands.add_parser("check", help="say what is wrong with a model repository"))
     _add_import(commands.add_parser("import", help="put a diffusion model into a repository"))
     _add_build(commands.add_parser("build", help="fetch the models whose folders are empty"))
     _add_export(commands.add_parser("export", help="write a diffusion model as ONNX graphs"))
     _add_run_model(commands.add_parser("run-model", help="run a model.py without a server"))
     _add_demo(commands.add_parser("demo", help="start a server, paint a picture, go on serving"))
+    _add_completion(commands.add_parser("completion", help="print what a shell needs for Tab"))
     return parser
-
-
-def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Paint a picture with a running server; what is not said, it decides."
-    parser.set_defaults(run=_generate)
-    add = parser.add_argument
-    add("prompt", help="what to paint, in a sentence")
-    add("-o", "--output", type=Path, metavar="FILE", help="a .png file (default: from the prompt)")
-    add("--seed", type=_seed, help="a number; the same one paints the same picture again")
-    add("--steps", type=int, help="denoising steps")
-    add("--size", type=_size, metavar="WxH", help="in pixels, as 128x192; one number is a square")
-    add("--n", type=_count, default=1, metavar="N", help="how many pictures (default: 1)")
-    add("--negative-prompt", metavar="TEXT", help="what to keep away from")
-    add("--guidance-scale", type=_finite, metavar="X", help="how closely to follow the prompt")
-    add("--scheduler", metavar="NAME", help="the sampler, as ddim or euler")
-    add("--model", metavar="NAME", help="default: the server's only painting model")
-    add("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +179,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     add("--model", default="all", metavar="NAME", help="default: %(default)s")
     add("--model-repository", type=Path, default=Path("diffusion-models"), metavar="DIR",
         help="%(default)s")  # fmt: skip
-    add("--timeout", type=_finite, default=1200.0, metavar="S", help="for each, %(default)s s")
+    add("--timeout", type=seconds, default=1200.0, metavar="S", help="for each, %(default)s s")
     add("--variant", default="", metavar="NAME", help="weights to prefer, as fp16")
     add("--allow-pickle", action="store_true", help="read and convert pickled weights")
 
@@ -215,7 +194,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add("--pipeline", type=Path, metavar="DIR",
         help="write the repository of Triton's BLS tutorial there instead")  # fmt: skip
     add("--tensorrt", action="store_true", help="with --pipeline: the VAE as a TensorRT plan")
-    add("--opset", type=_count, metavar="N", help="of ONNX; default: the config's, or 18")
+    add("--opset", type=count, metavar="N", help="of ONNX; default: the config's, or 18")
 
 
 def _add_run_model(parser: argparse.ArgumentParser) -> None:
@@ -238,35 +217,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     add("--http-port", type=int, metavar="PORT", help="8000, or a free port where it is taken")
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    try:
-        return int(width), int(height or width)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 128x192") from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    try:
-        seed = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if not -(2**63) <= seed < 2**63:
-        raise argparse.ArgumentTypeError(f"{text} does not fit into 64 bits")
-    return seed
-
-
-def _finite(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return number
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Print what a shell needs to complete `nerite` at Tab; evaluate it there."
+    parser.set_defaults(run=_completion)
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"])

@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from nerite.generate import GenerateError, Painting, Spinner, paint, png_path, save
+from nerite.client import Client, Picture
+from nerite.commands.failing import CommandError, status_of
+from nerite.commands.files import picture_path, save
+from nerite.commands.terminal import Waiting
 
 PROMPT = "a red house in the snow at night"
 SEED = 7  # the same picture for everybody who follows the README
@@ -43,39 +46,37 @@ class _Ports:
 
 def run(wishes: Wishes) -> int:
     """Serve, paint, tell; the exit status."""
-    try:
-        with _signals_as_interrupt(), tempfile.TemporaryFile() as log:
-            return _run(wishes, log)
-    except GenerateError as error:
-        print(f"nerite demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    with _signals_as_interrupt(), tempfile.TemporaryFile() as log:
+        return status_of("demo", lambda: _run(wishes, log))
 
 
 def _run(wishes: Wishes, log: IO[bytes]) -> int:
-    file = png_path(wishes.output)
+    file = picture_path(wishes.output, wishes.prompt, ".png")
     ports = _ports(wishes.http_port)
     url = f"http://127.0.0.1:{ports.http}"
     began = time.perf_counter()
     with _server(ports, log) as server:
-        with Spinner("starting the server"):
+        with Waiting("starting the server"):
             _wait_until_ready(server, ports.http, log)
         started = time.perf_counter() - began
         print(f"The server was ready in {started:.1f} s, at {url}")
-        with Spinner("painting"):
-            painting = paint(url, "painter", {"prompt": wishes.prompt, "seed": SEED})
-        _tell(painting, save(painting, file)[0])
+        with Waiting("painting"):
+            began = time.perf_counter()
+            with Client(url) as client:
+                picture = client.pictures(wishes.prompt, seed=SEED)[0]
+            seconds = time.perf_counter() - began
+        save(picture, file, picture.settings)
+        _tell(picture, seconds, file)
         if not wishes.once:
             print(_next_things(ports), flush=True)
             return _serve_on(server, log)
     return 0
 
 
-def _tell(painting: Painting, path: Path) -> None:
-    height, width = painting.pixels.shape[1:3]
-    prompt = painting.settings["prompt"]
-    print(f'Painted "{prompt}" ({width}x{height}) in {painting.seconds:.2f} s:')
+def _tell(picture: Picture, seconds: float, path: Path) -> None:
+    width, height = picture.image.size
+    prompt = picture.settings["prompt"]
+    print(f'Painted "{prompt}" ({width}x{height}) in {seconds:.2f} s:')
     print(f"  {path.resolve()}", flush=True)
 
 
@@ -84,7 +85,7 @@ def _serve_on(server: subprocess.Popen[bytes], log: IO[bytes]) -> int:
         server.wait()
     except KeyboardInterrupt:
         return 0
-    raise GenerateError(f"the server has stopped.{_tail(log)}")
+    raise CommandError(f"the server has stopped.{_tail(log)}")
 
 
 def _next_things(ports: _Ports) -> str:
@@ -96,23 +97,27 @@ or try in another terminal:
 
   {_command()} generate "a yellow balloon over a meadow at dawn"{url}
 
-  # curl: the last 49152 bytes of the answer are the pixels
-  (printf 'P6 128 128 255\\n'
-   curl -s {address}/v2/models/painter/infer -d '{{
-     "inputs": [{{"name": "prompt", "shape": [1], "datatype": "BYTES",
-                 "data": ["a blue sailboat at sunset"]}}],
-     "outputs": [{{"name": "generated_image", "parameters": {{"binary_data": true}}}}]
-   }}' | tail -c 49152) > sailboat.ppm
+  # Python
+  from nerite import Client
+  Client("{address}").paint("a blue sailboat at sunset").save("sailboat.png")
 
-  # Python, with any Triton client
-  import numpy, tritonclient.grpc as triton
-  prompt = triton.InferInput("prompt", [1], "BYTES")
+  # Programs written for OpenAI's images, after changing the base URL
+  client = openai.OpenAI(base_url="http://{address}/v1", api_key="none")
+  client.images.generate(prompt="a white lighthouse by the sea").data[0].b64_json
+
+  # curl
+  curl -s {address}/v1/images/generations -H "Content-Type: application/json" \\
+    -d '{{"prompt": "a green tree in the desert"}}' -o answer.json
+
+  # Any Triton client
+  prompt = tritonclient.grpc.InferInput("prompt", [1], "BYTES")
   prompt.set_data_from_numpy(numpy.array([b"a white lighthouse by the sea"], dtype=object))
-  answer = triton.InferenceServerClient("127.0.0.1:{ports.grpc}").infer("painter", [prompt])
+  client = tritonclient.grpc.InferenceServerClient("127.0.0.1:{ports.grpc}")
+  answer = client.infer("painter", [prompt])
   answer.as_numpy("generated_image")  # uint8, [128, 128, 3]
 
-  http://{address}/v2/models/painter describes the model,
-  http://127.0.0.1:{ports.metrics}/metrics counts what it does.
+  http://{address}/docs describes the API,
+  http://127.0.0.1:{ports.metrics}/metrics counts what the server does.
 """
 
 
@@ -159,11 +164,11 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int, log: IO[bytes]
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise GenerateError(f"the server did not start.{_tail(log)}")
+            raise CommandError(f"the server did not start.{_tail(log)}")
         if _ready(port):
             return
         time.sleep(0.05)
-    raise GenerateError(f"the server was not ready after {_START_SECONDS:.0f} s.{_tail(log)}")
+    raise CommandError(f"the server was not ready after {_START_SECONDS:.0f} s.{_tail(log)}")
 
 
 def _ready(port: int) -> bool:

@@ -1,90 +1,40 @@
 """`nerite generate` against servers that misbehave in ways a real one does not."""
 
 import json
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
+from tests.client.stub import Answer, Asked, Stub, json_answer, png, refusal, serving, streamed
 
 from nerite.cli import main
 
-INPUTS = ["prompt", "negative_prompt", "seed", "steps", "width", "height", "num_images"]
 
+class Painting(Stub):
+    """A server that streams as many pictures as it is asked for."""
 
-@dataclass
-class Stub:
-    """A server with one answer; `asked` is what it was sent."""
-
-    url: str = ""
-    status: int = 200
-    body: bytes | None = None  # instead of a picture
-    hang_up: bool = False
-    shape: list[int] = field(default_factory=lambda: [1])
-    asked: list[Any] = field(default_factory=list)
-
-    def picture(self, request: dict[str, Any]) -> tuple[bytes, int]:
-        given = {tensor["name"]: tensor["data"][0] for tensor in request["inputs"]}
-        height, width = given.get("height", 16), given.get("width", 16)
-        count = [given["num_images"]] if "num_images" in given else []
-        shape = [*count, height, width, 3]
-        pixels = np.arange(np.prod(shape)).astype(np.uint8).tobytes()
-        image = {"name": "generated_image", "datatype": "UINT8", "shape": shape}
-        image["parameters"] = {"binary_data_size": len(pixels)}
-        seed = {"name": "seed", "datatype": "INT64", "shape": [1], "data": [given.get("seed", 99)]}
-        header = json.dumps({"model_name": "painter", "outputs": [image, seed]}).encode()
-        return header + pixels, len(header)
-
-
-def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            inputs = [{"name": name, "shape": stub.shape, "datatype": "?"} for name in INPUTS]
-            outputs = [{"name": "generated_image"}]
-            self.reply(200, json.dumps({"inputs": inputs, "outputs": outputs}).encode())
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v2/repository/index":
-                self.reply(200, b'[{"name": "brush", "version": "1", "state": "READY"}]')
-                return
-            stub.asked.append((self.path, json.loads(body)))
-            if stub.hang_up:
-                self.close_connection = True
-            elif stub.body is not None:
-                self.reply(stub.status, stub.body)
-            else:
-                self.reply(200, *stub.picture(json.loads(body)))
-
-        def reply(self, status: int, body: bytes, header_length: int | None = None) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            if header_length is not None:
-                self.send_header("Inference-Header-Content-Length", str(header_length))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
+    def answer(self, asked: Asked) -> Answer:
+        if self.answers or not asked.body:
+            return super().answer(asked)
+        self.asked.append(asked)
+        body = asked.body
+        width, height = map(int, body.get("size", "16x16").split("x"))
+        kind, seed = "image_generation", body.get("seed", 99)
+        events: list[tuple[str, dict[str, Any]]] = []
+        for index in range(body["n"]):
+            data = {"b64_json": png(width, height), "seed": seed + index, "model": "brush"}
+            data |= {name: body[name] for name in ("steps",) if name in body}
+            events += streamed(kind, min(body.get("partial_images", 0), 2))[:-1]
+            events.append((f"{kind}.completed", data | {"image_index": index}))
+        return Answer(events=events)
 
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    stub = Stub()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub)) as server:
-        stub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
+    with serving(Painting()) as stub:
         yield stub
-        server.shutdown()
-        thread.join()
 
 
 def generate(stub: Stub, *arguments: str) -> int:
@@ -98,7 +48,7 @@ def test_a_picture_carries_its_origin(stub: Stub, tmp_path: Path, capsys: Any) -
         assert image.size == (32, 24)
         assert image.info["prompt"] == "a red house"
         assert image.info["seed"] == "5"
-        settings = {"height": 24, "model": "brush", "steps": 3, "width": 32}
+        settings = {"model": "brush", "size": "32x24", "steps": 3}
         assert json.loads(image.info["settings"]) == settings
         assert image.info["Software"].startswith("nerite ")
     assert f"{file}  seed 5  " in capsys.readouterr().out
@@ -116,6 +66,46 @@ def test_several_pictures_are_numbered(stub: Stub, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["house-1.png", "house-2.png"]
 
 
+def test_more_pictures_than_a_request_may_ask_for(stub: Stub, tmp_path: Path, capsys: Any) -> None:
+    assert generate(stub, "-o", str(tmp_path / "a.png"), "--n", "23", "--seed", "100") == 0
+    assert sorted(one.body["n"] for one in stub.asked) == [3, 10, 10]
+    for number in (1, 11, 23):
+        with Image.open(tmp_path / f"a-{number}.png") as image:
+            assert image.info["seed"] == str(99 + number)
+    assert len(capsys.readouterr().out.splitlines()) == 23
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.jpg", "jpeg"), ("a.webp", "webp"), ("a.PNG", "png")]
+)
+def test_the_files_name_says_the_format(stub: Stub, tmp_path: Path, name: str, kind: str) -> None:
+    assert generate(stub, "-o", str(tmp_path / name)) == 0
+    assert stub.asked[0].body["output_format"] == kind
+    assert (tmp_path / name).stat().st_size > 0
+
+
+def test_previews_are_kept(stub: Stub, tmp_path: Path) -> None:
+    stub.answers = [Answer(events=streamed(previews=2))]
+    folder = tmp_path / "previews"
+    folder.mkdir()
+    assert generate(stub, "-o", str(tmp_path / "a.png"), "--previews", str(folder)) == 0
+    names = ["a-preview-00.png", "a-preview-01.png"]
+    assert sorted(file.name for file in folder.iterdir()) == names
+    assert stub.asked[0].body["previews"] == 10
+
+
+def test_a_picture_to_start_from(stub: Stub, tmp_path: Path) -> None:
+    start = tmp_path / "start.png"
+    Image.new("RGB", (8, 8)).save(start)
+    stub.answers = [Answer(events=streamed("image_edit"))]
+    options = ["--image", str(start), "--mask", str(start), "--strength", "0.4"]
+    assert generate(stub, "-o", str(tmp_path / "a.png"), *options) == 0
+    asked = stub.asked[0]
+    assert asked.path == "/v1/images/edits"
+    assert asked.body["strength"] == 0.4
+    assert asked.body["mask"]["image_url"] == asked.body["images"][0]["image_url"]
+
+
 def test_the_file_is_named_after_the_prompt(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,31 +116,35 @@ def test_the_file_is_named_after_the_prompt(
 
 def test_only_what_was_said_is_sent(stub: Stub, tmp_path: Path) -> None:
     assert generate(stub, "-o", str(tmp_path / "a.png")) == 0
-    path, request = stub.asked[0]
-    assert path == "/v2/models/brush/infer"
-    assert [tensor["name"] for tensor in request["inputs"]] == ["prompt"]
-
-
-def test_a_model_with_batches_gets_one_more_dimension(stub: Stub, tmp_path: Path) -> None:
-    stub.shape = [-1, 1]
-    assert generate(stub, "-o", str(tmp_path / "a.png")) == 0
-    assert stub.asked[0][1]["inputs"][0]["shape"] == [1, 1]
+    asked = stub.asked[0]
+    assert asked.path == "/v1/images/generations"
+    assert asked.body == {
+        "prompt": "a red house",
+        "n": 1,
+        "stream": True,
+        "progress": True,
+        "partial_images": 0,
+        "output_format": "png",
+    }
 
 
 @pytest.mark.parametrize(
-    ("trouble", "sentence"),
+    ("answer", "sentence"),
     [
-        ({"hang_up": True}, "closed the connection before it answered."),
-        ({"body": b'{"error": "[request id: 1] steps is 0"}', "status": 400}, ": steps is 0\n"),
-        ({"body": b"<html>hello</html>"}, "is no model server."),
-        ({"body": b"[]", "status": 502}, "the server answered with status 502."),
-        ({"body": b'{"outputs": []}'}, "without the output 'generated_image'"),
+        (Answer(hang_up=True), "but not with a stream"),
+        (Answer(events=[], hang_up=True), "closed the connection before it had answered;"),
+        (Answer(events=[]), "ended its stream before the picture was there"),
+        (refusal(400, "steps is 0"), ": steps is 0\n"),
+        (refusal(401, "no key"), "name one with --api-key"),
+        (Answer(b"<html>hello</html>"), "answers, but not with a stream"),
+        (Answer(b"[]", 502), "answers with status 502: no server with an images API."),
+        (json_answer({"error": "Not Found"}, 404), "status 404: no server with an images API."),
     ],
 )
 def test_the_servers_troubles_are_one_sentence(
-    stub: Stub, tmp_path: Path, capsys: Any, trouble: dict[str, Any], sentence: str
+    stub: Stub, tmp_path: Path, capsys: Any, answer: Answer, sentence: str
 ) -> None:
-    vars(stub).update(trouble)
+    stub.answers = [answer]
     assert generate(stub, "-o", str(tmp_path / "a.png")) == 1
     said = capsys.readouterr().err
     assert said.startswith("nerite generate: ") and said.count("\n") == 1
@@ -163,9 +157,11 @@ def test_the_servers_troubles_are_one_sentence(
         (["--url", "http://127.0.0.1:1"], "no server answers at http://127.0.0.1:1 (connection"),
         (["--url", "ftp://here"], "is not an address like"),
         (["--url", "http://127.0.0.1:many"], "is not an address like"),
-        (["-o", "house.jpg"], "must end in .png"),
+        (["-o", "house.gif"], "must end in .png or .jpg or .jpeg or .webp."),
         (["-o", "no/such/folder/house.png"], "there is no folder no/such/folder"),
         (["-o", "/dev/full/house.png"], "there is no folder /dev/full"),
+        (["--previews", "nowhere"], "there is no folder nowhere"),
+        (["--image", "nothing.png"], "nothing.png: No such file or directory."),
     ],
 )
 def test_what_the_user_got_wrong_is_one_sentence(

@@ -92,10 +92,9 @@ def streamed(kind: str = "image_generation", previews: int = 2) -> list[tuple[st
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Stub]:
-    stub = Stub()
+def serving(stub: Stub | None = None) -> Iterator[Stub]:
+    stub = stub or Stub()
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub)) as server:
-        server.daemon_threads = False
         stub.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()

@@ -152,7 +152,8 @@ def test_a_wrong_variable(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_misspelt_variable() -> None:
-    settings = read(NERITE_HTPP_PORT="9000", NERITE_TEST_REQUIRE_SERVICES="1")
+    others = {"NERITE_TEST_REQUIRE_SERVICES": "1", "NERITE_URL": "x", "NERITE_API_KEY": "x"}
+    settings = read(NERITE_HTPP_PORT="9000", **others)
     assert settings.notices == [
         "the environment variable NERITE_HTPP_PORT names no setting; did you mean NERITE_HTTP_PORT?"
     ]

@@ -121,3 +121,15 @@ def test_its_commands_work(file: Path, replay: Replay) -> None:
 @pytest.mark.parametrize("file", ENGLISH, ids=lambda file: file.stem)
 def test_the_chinese_page_has_the_same_commands(file: Path) -> None:
     assert blocks(file.with_suffix(".zh.md")) == blocks(file)
+
+
+def test_the_chinese_readme_says_the_same() -> None:
+    """Commands, links and figures; how it says them is for a reader to judge."""
+    chinese = README.with_suffix(".zh-CN.md")
+    assert blocks(chinese) == blocks(README)
+    ours, theirs = (file.read_text(encoding="utf-8") for file in (chinese, README))
+    link = re.compile(r"\]\(([^)]+?)(?:\.zh)?(?:\.md)?\)")
+    assert set(link.findall(ours)) - {"README"} == set(link.findall(theirs)) - {"README.zh-CN"}
+    figure = re.compile(r"\d[\d.]* (?:s|MB|GB)\b")
+    assert sorted(figure.findall(ours)) == sorted(figure.findall(theirs))
+    assert ours.count("\n## ") == theirs.count("\n## ")

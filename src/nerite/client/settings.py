@@ -31,7 +31,8 @@ class Settings(TypedDict, total=False):
     - `scheduler`: the sampler, as "ddim" or "euler"
     - `size`: "128x192" or (128, 192), width first, in pixels
     - `image`: a picture to start from (Pillow image, file, or the bytes of one), or several
-    - `mask`: paint anew where it is transparent, keep the rest. A Pillow image, file or bytes
+    - `mask`: paint anew where it is transparent, or white where nothing is, and keep the rest.
+      A Pillow image, file or bytes, as large as `image`
     - `strength`: from 0 to 1, how much of `image` may change
     - `output_format`: of the file that travels; `output_compression`: 0 to 100, of JPEG and WebP
     - `timeout`: seconds for the whole call, None for no limit; the client's own without it

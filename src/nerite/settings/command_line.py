@@ -16,6 +16,8 @@ from nerite.settings.rules import check, complete
 
 # Several values of one variable; Triton's own values are full of commas and colons.
 SEPARATOR = ";"
+# What the client and its commands read.
+_CLIENTS = ("NERITE_URL", "NERITE_API_KEY")
 
 
 class UsageError(Exception):
@@ -71,7 +73,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[Option, Any]:
 
 def _misspelt(environment: Mapping[str, str]) -> list[str]:
     """A sentence for each variable that looks like a setting and is none."""
-    known = {option.variable for option in OPTIONS}
+    known = {option.variable for option in OPTIONS} | {*_CLIENTS}
     notices = []
     for name in environment:
         # Our own tests have variables too.
