@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from nerite.frontends.jobs.place import MEMORY, DatabaseError
 
+_JOURNAL = 1 << 24  # bytes that the journal beside the file keeps when it was larger
 _TOGETHER = 256  # what is committed at once; a commit waits for the disk, whatever it holds
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -92,6 +93,7 @@ class Database:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # what is accepted outlives a power cut
+            connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL}")
             connection.execute("BEGIN EXCLUSIVE")
             self._prepare(connection)
             connection.execute("COMMIT")
