@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from nerite.frontends.complaints import complaint
 from nerite.frontends.http1_head import Head
 
 Body = bytes | bytearray | memoryview
-JSON = b"Content-Type: application/json\r\n"
-_BROKEN = b'{"error":"internal error; the server\'s log says more"}'
+_BROKEN = "internal error; the server's log says more"
 
 
 SMALL = 1 << 16  # a part above this is written by itself and not copied
@@ -104,7 +104,8 @@ class Exchange:
         if self._channel is not None and self._started:
             self._channel.abort()
         else:
-            self.respond(500, JSON, [_BROKEN])
+            reply = complaint(self.head, 500, _BROKEN)
+            self.respond(reply.status, reply.headers, [reply.body])
 
     def leave(self) -> None:
         """The client is gone."""

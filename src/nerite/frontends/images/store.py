@@ -57,8 +57,7 @@ class Store:
         try:
             uri = place if is_remote(place) else f"file://{Path(place).absolute()}"
             files, self._root = open_files(uri, what)
-            with contextlib.suppress(FileExistsError):
-                files.makedirs(self._root, exist_ok=True)
+            files.makedirs(self._root, exist_ok=True)
             self._files = files
             self._look()
         except InferenceError as error:
