@@ -59,7 +59,8 @@ def router(service: Service) -> APIRouter:
         wanted = await order_over(service, sent)
         return await _answer(service, request, sent.body, wanted)
 
-    @routes.api_route("/images/files/{name}", methods=["GET", "HEAD"], **image, **FILES)
+    @routes.head("/images/files/{name}", include_in_schema=False)
+    @routes.get("/images/files/{name}", **image, **FILES)
     async def file(name: str) -> Response:
         found = await service.threads.run(service.store.get, name)
         if found is None:
