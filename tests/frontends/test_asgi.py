@@ -9,7 +9,7 @@ from nerite.frontends.asgi import Asgi, Bridge
 
 from .conftest import Listen, on_both_loops
 
-POST = b"POST /v1/a%20b?x=1 HTTP/1.1\r\nHost: me:1\r\nX-Two: 2\r\nContent-Length: %d\r\n\r\n%b"
+POST = b"POST /v1/a%%20b?x=1 HTTP/1.1\r\nHost: me:1\r\nX-Two: 2\r\nContent-Length: %d\r\n\r\n%b"
 
 
 def post(body: bytes = b"") -> bytes:
