@@ -118,7 +118,8 @@ def test_a_busy_server_is_asked_again_when_it_says(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [refusal(400), refusal(500), refusal(429, x_should_retry="false")]
+    "answer",
+    [refusal(400), refusal(500), refusal(503), refusal(429, x_should_retry="false")],
 )
 def test_what_a_retry_cannot_mend_is_asked_once(stub: Stub, answer: Answer) -> None:
     stub.answers = [answer]

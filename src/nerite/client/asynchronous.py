@@ -212,7 +212,7 @@ class AsyncModels:
         raise NotFound(f"the server has no model '{name}'.", 404)
 
     async def load(self, name: str) -> Model:
-        """Load a model, or load it anew. Raises BadRequest where the server may not, or where
+        """Load a model, or load it anew. Raises ApiError where the server may not, or where
         the model does not load, with the reason."""
         await self._ask("POST", f"/v2/repository/models/{quote(name, safe='')}/load", {})
         return await self.get(name)

@@ -228,7 +228,9 @@ def _passes(error: NeriteError) -> bool:
     """Whether the same request may fare better in a moment."""
     if not isinstance(error, ApiError) or not error.may_retry:
         return False
-    return isinstance(error, TooManyRequests) or error.status == 503
+    return isinstance(error, TooManyRequests) or (
+        error.status == 503 and error.retry_after is not None
+    )
 
 
 def _reason(error: httpx2.TransportError) -> str:
