@@ -38,7 +38,8 @@ def run(page: Page, title: str, folder: Path) -> Image.Image:
     )
     assert done.returncode == 0, done.stderr
     (made,) = folder.glob("painted*.png")
-    return Image.open(made).convert("RGB")
+    with Image.open(made) as opened:
+        return opened.convert("RGB")
 
 
 def picture(page: Page, folder: Path) -> Image.Image:
@@ -48,7 +49,8 @@ def picture(page: Page, folder: Path) -> Image.Image:
         viewer.get_by_role("link", name="Download").click()
     saved.value.save_as(folder / "newest.png")
     page.keyboard.press("Escape")
-    return Image.open(folder / "newest.png").convert("RGB")
+    with Image.open(folder / "newest.png") as opened:
+        return opened.convert("RGB")
 
 
 def check_all(page: Page, folder: Path) -> None:

@@ -39,7 +39,8 @@ def test_downloads_are_named_after_the_prompt(page: Page, tmp_path: Path) -> Non
         viewer.get_by_role("link", name="Download").click()
     assert saved.value.suggested_filename == "a-red-house-in-the-snow-at-night-7.png"
     saved.value.save_as(tmp_path / "picture.png")
-    assert Image.open(tmp_path / "picture.png").size == (128, 128)
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.size == (128, 128)
 
 
 def test_settings_are_copied_as_the_api_takes_them(page: Page) -> None:
