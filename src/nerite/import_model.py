@@ -17,6 +17,8 @@ _FLOAT32, _BFLOAT16 = 4, 2
 
 def run(source: str, name: str, repository: Path, wish: Wish) -> int:
     """The exit status: 0 when the model is in the repository."""
+    if Path(source).expanduser().is_file():  # the others have bars of their own
+        print(f"converting {source}, which may take minutes", file=sys.stderr, flush=True)
     try:
         print(import_model(source, name, repository, wish))
     except SourceError as error:
