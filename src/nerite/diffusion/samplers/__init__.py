@@ -138,5 +138,6 @@ def _fitting(flows: bool) -> list[str]:
     """The known names that fit a model."""
     kinds = {name: _find(name)[0] for name in KNOWN_SCHEDULERS}
     if flows:
-        return [name for name, kind in kinds.items() if kind in (FLOW, *_SOLVERS)]
+        fitting = [name for name, kind in kinds.items() if kind in (FLOW, *_SOLVERS)]
+        return [name for name in fitting if "karras" not in name]
     return [name for name, kind in kinds.items() if kind != FLOW]
