@@ -154,6 +154,7 @@ def test_tiles_once_memory_runs_out_over_one_picture(folder, monkeypatch, caplog
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_graphs_on_a_gpu_paint_the_same(folder):
     requests = [replace(REQUEST, seed=seed, steps=seed + 8) for seed in range(6)]
     settings = Settings(device="cuda", dtype="float32", compile="off")
