@@ -257,7 +257,7 @@ def test_more_layers_than_there_are_cannot_be_skipped(model):
 
 
 def test_noise_is_not_for_models_of_flow_matching(model):
-    with pytest.raises(InvalidParams, match="'euler' does not fit this model; known: flow_euler"):
+    with pytest.raises(InvalidParams, match="'euler' does not fit this model; known: dpm"):
         model("sd3").ours.check(replace(REQUEST, scheduler="euler"))
 
 
