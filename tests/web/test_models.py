@@ -41,7 +41,7 @@ def test_load_unload_and_the_reason_of_a_failure(
     view(page, "Models")
     broken = page.locator(".model", has_text="broken")
     page.get_by_role("button", name="Load broken").click()
-    expect(broken.get_by_text("Failed")).to_be_visible()
+    expect(broken.get_by_text("Failed", exact=True)).to_be_visible()
     expect(broken).to_contain_text("<b>this model is broken</b>")
     page.get_by_role("button", name="Unload painter").click()
     expect(row.get_by_text("Not loaded")).to_be_visible()
