@@ -101,7 +101,7 @@ def test_little_is_sent(open_page: Any, painter_server: Any) -> None:
     """The whole page with all of its parts; what browsers keep is asked for and not sent again."""
     answers: list[Any] = []
     page: Page = open_page("about:blank")
-    page.on("response", answers.append)
+    page.on("response", lambda answer: answers.append(answer))
     page.goto(painter_server.url, wait_until="networkidle")
     expect(page.get_by_text("Say what to paint")).to_be_visible()
     sent = [_size(answer) for answer in answers]
