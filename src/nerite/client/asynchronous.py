@@ -172,11 +172,14 @@ class AsyncJobs:
         timeout: seconds to wait; the job goes on if they are up. Raises JobFailed when it fails
         or is cancelled, TimedOut, NotFound.
         """
-        async with contextlib.aclosing(self.follow(id, timeout)) as jobs:
-            async for job in jobs:
-                if job.finished:
-                    break
+        deadline = Deadline(timeout)
         job = await self.get(id)
+        while not job.finished:  # the events end, too, where the server does
+            async with contextlib.aclosing(self.follow(id, deadline.left)) as jobs:
+                async for job in jobs:
+                    if job.finished:
+                        break
+            job = await self.get(id)
         if job.status != "succeeded":
             raise JobFailed(job)
         return job

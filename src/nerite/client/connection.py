@@ -48,6 +48,13 @@ class Deadline:
         self._seconds = seconds
         self._end = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until then; None for ever."""
+        if self._end is None:
+            return None
+        return max(0.0, self._end - asyncio.get_running_loop().time())
+
     async def keep(self, work: Awaitable[T]) -> T:
         """Await `work`. Raises TimedOut, after having cancelled it, when the time is up."""
         try:
