@@ -102,8 +102,8 @@ def monitor(page: Page, folder: Path) -> None:
 def phone(page: Page, folder: Path) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     view(page, "Paint")
-    page.evaluate("document.getElementById('settings').open = false")
     paint(page, "a red lighthouse at night with a moon", n=1, seed=5, steps=150)
+    page.evaluate("document.getElementById('settings').open = false")
     expect(page.locator(".state").first).to_contain_text("Step 1")
     page.wait_for_timeout(1500)
     keep(page, folder / "web-phone.webp", 844)
