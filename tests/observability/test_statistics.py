@@ -102,7 +102,7 @@ def test_responses_of_a_decoupled_model_are_counted_by_their_index(start: Start)
     assert [responses[index]["empty_response"]["count"] for index in "0123"] == [0, 0, 1, 1]
     for index in "01":
         success, infer = responses[index]["success"], responses[index]["compute_infer"]
-        assert 0.09e9 <= infer["ns"] <= success["ns"]
+        assert 0.05e9 <= infer["ns"] <= success["ns"]
         assert success["ns"] == infer["ns"] + responses[index]["compute_output"]["ns"]
     assert stats["inference_stats"]["success"]["count"] == 2
 
@@ -126,7 +126,7 @@ def test_a_model_may_tell_computing_and_writing_apart(serve: Serve, tmp_path: Pa
         (stats,) = numbers(client.get_inference_statistics("square"))["model_stats"]
     for index in "01":
         told = stats["response_stats"][index]
-        assert 0.1e9 <= told["compute_infer"]["ns"] < told["compute_output"]["ns"]
+        assert 0.05e9 <= told["compute_infer"]["ns"] < told["compute_output"]["ns"]
         assert told["compute_output"]["ns"] >= 0.3e9
 
 

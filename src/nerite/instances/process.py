@@ -101,8 +101,6 @@ class ProcessInstance:
         return config
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
-        if self._timeout and self._timer is None:
-            self._time()
         self.in_flight += 1
         if not self._entries:
             # What else comes in this turn of the loop goes into the same message.
@@ -123,6 +121,8 @@ class ProcessInstance:
             head, payload = self._heads.of_request(call.request)
             self._entries.append(wire.entry(number, batch, 0, 0, flags, head, payload, 0))
         self._batches[batch] = done, calls
+        if self._timeout and self._timer is None:
+            self._time()
 
     def _flush(self) -> None:
         if self._entries and self._link is not None:
