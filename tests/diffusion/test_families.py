@@ -308,7 +308,10 @@ def test_a_device_that_is_not_there_is_refused(model, device):
     ("option", "message"),
     [
         ({"dtype": "int8"}, "dtype is 'int8': it must be one of auto, float32, bfloat16"),
-        ({"runtime": "paper"}, "runtime is 'paper': it must be one of auto, onnxruntime, openvino, torch"),
+        (
+            {"runtime": "paper"},
+            "runtime is 'paper': it must be one of auto, onnxruntime, openvino, torch",
+        ),
     ],
 )
 def test_an_option_of_no_meaning_is_refused(model, option, message):
