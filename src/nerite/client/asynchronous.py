@@ -173,13 +173,14 @@ class AsyncJobs:
         or is cancelled, TimedOut, NotFound.
         """
         deadline = Deadline(timeout)
-        job = await self.get(id)
-        while not job.finished:  # the events end, too, where the server does
+        while True:
             async with contextlib.aclosing(self.follow(id, deadline.left)) as jobs:
                 async for job in jobs:
                     if job.finished:
                         break
             job = await self.get(id)
+            if job.finished:  # the events end, too, where the server does
+                break
         if job.status != "succeeded":
             raise JobFailed(job)
         return job
