@@ -1,0 +1,77 @@
+"""A worker process and its front half, without a server: what no client can bring about at will."""
+
+from pathlib import Path
+
+import numpy as np
+
+from nerite.backends.base import ModelSpec
+from nerite.core.call import Answer, Call, Responses
+from nerite.core.errors import InferenceError, Status
+from nerite.core.files import Filed, Span
+from nerite.core.layout import Packed, aligned
+from nerite.core.request import Request
+from nerite.instances.process import ProcessInstance
+from nerite.server import Server
+
+CODE = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        assert requests, "executed without a request"
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("OUT", r.inputs()[0].as_numpy())])
+            for r in requests
+        ]
+"""
+
+
+class _File:
+    name = "io"
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+
+async def ask(instance: ProcessInstance, request: Request) -> Answer:
+    responses = Responses()
+    call = Call(request, responses.deliver)
+    instance.execute([call], lambda: None)
+    try:
+        return await responses.watch(call).one()
+    except InferenceError as error:
+        return error
+
+
+async def test_a_file_that_is_too_short_when_the_worker_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "model.py").write_text(CODE)
+    config = {
+        "name": "m",
+        "input": [{"name": "IN", "data_type": "TYPE_FP32", "dims": [4]}],
+        "output": [{"name": "OUT", "data_type": "TYPE_FP32", "dims": [4]}],
+    }
+    spec = ModelSpec("m", 1, tmp_path / "m", "m_0_0", "cpu", 0, config)
+    instance = ProcessInstance("python", spec, Server(tmp_path))
+    await instance.start(lambda: None)
+    path = tmp_path / "region"
+    path.write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    opened = path.open("r+b")
+    file = _File(opened.fileno())
+    layout = aligned([("IN", "FP32", (4,), 16)])
+    request = Request("m", Packed(layout, Filed([Span(file, 0, 16)])))
+    try:
+        for size, whole in ((16, True), (8, False), (16, True)):
+            path.write_bytes(np.arange(4, dtype=np.float32).tobytes()[:size])
+            answer = await ask(instance, request)
+            if whole:
+                assert not isinstance(answer, InferenceError), answer
+                assert answer.outputs["OUT"].tolist() == [0, 1, 2, 3]
+            else:
+                assert isinstance(answer, InferenceError)
+                assert answer.status is Status.INVALID_ARG
+                assert "'io' has become shorter than registered" in answer.message
+        assert "executed without a request" not in instance._output.tail
+    finally:
+        await instance.close()
+        opened.close()
