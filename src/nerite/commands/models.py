@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 
 from nerite.client import Client, Model
 from nerite.commands.failing import status_of
@@ -40,21 +41,18 @@ def run_state(options: argparse.Namespace) -> int:
 
 def run_load(options: argparse.Namespace) -> int:
     """Load one; the exit status."""
-
-    def work() -> None:
-        with _client(options) as client, Waiting(f"loading {options.name}"):
-            model = client.models.load(options.name)
-        _tell(model, options)
-
-    return status_of("models", work)
+    return _change(options, "loading", lambda client: client.models.load(options.name))
 
 
 def run_unload(options: argparse.Namespace) -> int:
     """Unload one; the exit status."""
+    return _change(options, "unloading", lambda client: client.models.unload(options.name))
 
+
+def _change(options: argparse.Namespace, doing: str, change: Callable[[Client], Model]) -> int:
     def work() -> None:
-        with _client(options) as client, Waiting(f"unloading {options.name}"):
-            model = client.models.unload(options.name)
+        with _client(options) as client, Waiting(f"{doing} {options.name}"):
+            model = change(client)
         _tell(model, options)
 
     return status_of("models", work)

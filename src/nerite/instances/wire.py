@@ -208,8 +208,7 @@ class Heads:
             return _with_id(_dump(self._request_fields(model, request, layout)), request.id)
         else:
             key = (model, layout, request[2], *request[4:5], *request[6:12])
-        inputs = request[1]
-        if type(inputs) is Packed and type(inputs.data) is Filed:
+        if _is_filed(request[1]):
             return _with_id(_dump(self._request_fields(model, request, layout)), request.id)
         head = self._written.get(key)
         if head is None:
@@ -225,7 +224,7 @@ class Heads:
             return _dump({"error": [error.status.name, error.message], "final": final}), []
         assert isinstance(answer, Response)
         layout, payload = self._pack(answer.outputs)
-        if answer.parameters or not payload:
+        if answer.parameters or _is_filed(answer.outputs):
             return _dump(self._answer_fields(answer, layout)), payload
         key = (layout, answer.final)
         head = self._written.get(key)
@@ -332,9 +331,9 @@ class Heads:
 
     def _numbers(self, tensors: Mapping[str, Tensor]) -> list[_Numbered]:
         """Where tensors lie that lie in files; else nothing."""
-        if self._files is None or type(tensors) is not Packed or type(tensors.data) is not Filed:
+        if self._files is None or not _is_filed(tensors):
             return []
-        return [self._number(span) for span in tensors.data.spans]
+        return [self._number(span) for span in tensors.data.spans]  # type: ignore[attr-defined]
 
     def _number(self, span: Span) -> _Numbered:
         assert self._files is not None
@@ -356,6 +355,11 @@ class Heads:
         if len(kept) >= _HEADS:
             kept.clear()
         kept[key] = value
+
+
+def _is_filed(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors lie in files."""
+    return type(tensors) is Packed and type(tensors.data) is Filed
 
 
 def _with_id(head: bytes, name: str) -> bytes:

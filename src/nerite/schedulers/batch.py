@@ -101,11 +101,11 @@ class BatchScheduler:
         self.dispatch()
 
     def pending(self) -> int:
-        return len(self._queue)
+        return self._queue.count
 
     def drain(self) -> list[Call]:
         """Give up all that wait, for others to end them."""
-        return self._queue.take(len(self._queue))
+        return self._queue.take(self._queue.count)
 
     def close(self) -> None:
         self._closed = True

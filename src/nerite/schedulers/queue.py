@@ -82,7 +82,7 @@ class _Level:
 
 
 class Queue:
-    """Calls in the order they are to be executed in.
+    """Calls in the order they are to be executed in; `count` of them.
 
     Nothing is looked through for each call that comes: `expire` does so when a call was cancelled,
     of which `changed` tells, or when the soonest time-out has passed.
@@ -104,9 +104,6 @@ class Queue:
         self._stale = False
         self._soonest = _NEVER  # no call expires before
         self._note = self._note_cancelled  # bound once
-
-    def __len__(self) -> int:
-        return self.count
 
     def __iter__(self) -> Iterator[Call]:
         for level in self._by_priority.values():

@@ -110,13 +110,7 @@ class InferenceRequest:
         self._inputs = tensor_list(inputs, f"Input tensor {where} should not be empty.")
         if isinstance(correlation_id, bool) or not isinstance(correlation_id, (int, str)):
             raise TypeError("Correlation ID must be integer or string")
-        for name, number in (
-            ("model_version", model_version),
-            ("flags", flags),
-            ("timeout", timeout),
-        ):
-            if not isinstance(number, int):
-                raise TypeError(f"InferenceRequest: {name} must be an integer")
+        _check_integers(model_version=model_version, flags=flags, timeout=timeout)
         self._request = Request(
             model=message_of(_text(model_name), "InferenceRequest: model_name"),
             inputs={},
@@ -246,6 +240,12 @@ class InferenceRequest:
             sequence_end=bool(flags & TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
             trace=trace if trace.traced else None,  # type: ignore[arg-type]
         )
+
+
+def _check_integers(**given: Any) -> None:
+    for name, number in given.items():
+        if not isinstance(number, int):
+            raise TypeError(f"InferenceRequest: {name} must be an integer")
 
 
 async def _settled(ready: Awaitable[None], iterator: ResponseIterator, decoupled: bool) -> Any:
