@@ -12,6 +12,7 @@ from nerite.diffusion.settings import Settings
 from nerite.diffusion.vae import Vae
 
 from . import tiny as models
+from .tiny import paint_together as paint
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -33,16 +34,6 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "sd"
     models.make("sd", path)
     return path
-
-
-def paint(pipeline, *requests):
-    engine, painted = Engine(pipeline, max_running_images=16), {}
-    for index, request in enumerate(requests):
-        engine.add(request, lambda event, index=index: painted.update({index: event}))
-        engine.step()
-    while engine.step():
-        pass
-    return [painted[index].images for index in range(len(requests))]
 
 
 def with_backend(monkeypatch, backend):

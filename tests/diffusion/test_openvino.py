@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import nerite.diffusion
-from nerite.diffusion import Engine, Params, open_pipeline
+from nerite.diffusion import Params, open_pipeline
 from nerite.diffusion.runtimes import choice, openvino
+
+from .tiny import paint_together as paint
 
 pytest.importorskip("openvino")
 
@@ -17,17 +19,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 PAINTER = Path(nerite.diffusion.__file__).parents[1] / "painter" / "repository" / "painter" / "1"
 REQUEST = Params("a red house in the snow", seed=5, steps=8, width=64, height=64)
-
-
-def paint(pipeline, *requests):
-    """Each joins the engine a step after the one before."""
-    engine, painted = Engine(pipeline, max_running_images=16), {}
-    for index, request in enumerate(requests):
-        engine.add(request, lambda event, index=index: painted.update({index: event}))
-        engine.step()
-    while engine.step():
-        pass
-    return [painted[index].images for index in range(len(requests))]
 
 
 def distance(one, other):

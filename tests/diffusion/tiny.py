@@ -295,3 +295,16 @@ def paint(folder, params, runtime="torch"):
     if isinstance(events[0], BaseException):
         raise events[0]
     return events[0].images
+
+
+def paint_together(pipeline, *requests):
+    """The pictures of several requests, each of which joins a step after the one before."""
+    from nerite.diffusion import Engine
+
+    engine, painted = Engine(pipeline, max_running_images=16), {}
+    for index, request in enumerate(requests):
+        engine.add(request, lambda event, index=index: painted.update({index: event}))
+        engine.step()
+    while engine.step():
+        pass
+    return [painted[index].images for index in range(len(requests))]

@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tritonclient.grpc
+import tritonclient.http
 
 _STARTED = re.compile(r"Started (\w+).* at 127\.0\.0\.1:(\d+)\"?}?$")
 
@@ -211,3 +214,17 @@ def serving(models: Path) -> Iterator[Serving]:
     """One server for all tests that leave it as they found it."""
     with Serving(f"--model-repository={models}") as running:
         yield running
+
+
+@pytest.fixture(params=["http", "grpc"])
+def door(request: pytest.FixtureRequest) -> Any:
+    return {"http": tritonclient.http, "grpc": tritonclient.grpc}[request.param]
+
+
+@pytest.fixture
+def client(door: Any, serving: Serving) -> Iterator[Any]:
+    """Of the module's own `serving`; what it registers of shared memory is forgotten."""
+    url = serving.http if door is tritonclient.http else serving.grpc
+    with door.InferenceServerClient(url) as opened:
+        yield opened
+        opened.unregister_system_shared_memory()

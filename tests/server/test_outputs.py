@@ -55,19 +55,6 @@ def serving(repository: Path) -> Iterator[Serving]:
         yield running
 
 
-@pytest.fixture(params=["http", "grpc"])
-def door(request: pytest.FixtureRequest) -> Any:
-    return {"http": tritonclient.http, "grpc": tritonclient.grpc}[request.param]
-
-
-@pytest.fixture
-def client(door: Any, serving: Serving) -> Iterator[Any]:
-    url = serving.http if door is tritonclient.http else serving.grpc
-    with door.InferenceServerClient(url) as opened:
-        yield opened
-        opened.unregister_system_shared_memory()
-
-
 @pytest.fixture
 def region() -> Iterator[Any]:
     handle = shm.create_shared_memory_region("io", "/nerite_test", 256)

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc
-import tritonclient.http
 import tritonclient.utils.shared_memory as shm
 from tritonclient.utils import InferenceServerException
 
@@ -57,19 +55,6 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     add_model(folder, "sum", SUM, SUM_CODE)
     with Serving(f"--model-repository={folder}", "--allow-client-shm=true") as running:
         yield running
-
-
-@pytest.fixture(params=["http", "grpc"])
-def door(request: pytest.FixtureRequest) -> Any:
-    return {"http": tritonclient.http, "grpc": tritonclient.grpc}[request.param]
-
-
-@pytest.fixture
-def client(door: Any, serving: Serving) -> Iterator[Any]:
-    url = serving.http if door is tritonclient.http else serving.grpc
-    with door.InferenceServerClient(url) as opened:
-        yield opened
-        opened.unregister_system_shared_memory()
 
 
 @pytest.fixture
