@@ -30,6 +30,10 @@ from nerite.scheduling import scheduler_of
 from nerite.warmup import warm_up
 
 log = logging.getLogger(__name__)
+_NO_TENSORS = (
+    "model '%s' has neither inputs nor outputs: they stand in its config.pbtxt, or in the "
+    "auto_complete_config of its model.py"
+)
 
 
 class Model:
@@ -106,6 +110,8 @@ class Model:
                 config = _ensemble(entry.config, parts)
             configs.normalize(config)
             rules.check(config)
+            if not config.input and not config.output:
+                log.warning(_NO_TENSORS, config.name)
             labels = {**_labels_of_parts(config, parts), **_labels(config, entry.folder)}
             await warm_up(config, entry.folder, pool.instances)
         except BaseException:

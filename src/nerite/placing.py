@@ -121,6 +121,7 @@ def _need(group: Mapping[str, Any], device: Device) -> Need:
 def _backend(entry: ModelEntry, placing: Placing) -> tuple[str, Path | None]:
     """The backend to open, and the model.py of the Python-based backend it is to run."""
     name = entry.config.backend
+    _check_runtime(entry, placing)
     if name in backend_names():
         own = placing.backend_directory / name / "model.py"
         if name == "python" or not own.is_file():
@@ -137,3 +138,20 @@ def _backend(entry: ModelEntry, placing: Placing) -> tuple[str, Path | None]:
             f"unable to find backend library for backend '{name}', try specifying runtime on the "
             f"model configuration. Model '{entry.name}' has none: {error}"
         ) from None
+
+
+def _check_runtime(entry: ModelEntry, placing: Placing) -> None:
+    """`runtime` may ask for the one in Python, or name the library that Triton would load."""
+    wanted, backend = entry.config.runtime, entry.config.backend
+    if wanted in ("", "model.py", f"libtriton_{backend}.so"):
+        return
+    if ".." in Path(wanted).parts or Path(wanted).is_absolute():
+        raise invalid(
+            f"backend library name '{wanted}' escapes backend directory "
+            f"'{placing.backend_directory / backend}', for model '{entry.name}', check model "
+            "config runtime field"
+        )
+    raise invalid(
+        f"unable to find backend library '{wanted}' for model '{entry.name}': libraries are not "
+        "loaded here. Remove 'runtime', or say \"model.py\" for a runtime in Python."
+    )

@@ -100,7 +100,7 @@ def test_what_is_wrong_with_one_model_is_told_with_it(tmp_path: Path) -> None:
     entries = Repository([tmp_path / "one", tmp_path / "two"]).scan()
     errors = {entry.name: entry.error.message for entry in entries if entry.error}
     assert "appears in two or more repositories" in errors["twice"]
-    assert "name is 'another', but the model's folder is 'other'" in errors["other"]
+    assert "unexpected directory name 'other' for model 'another'" in errors["other"]
     assert "Could not determine backend for model 'nothing'" in errors["nothing"]
 
 

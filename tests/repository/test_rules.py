@@ -37,6 +37,9 @@ SCATTER = TENSORS + "max_batch_size: 4 batch_output { source_input: 'a' "
     "text",
     [
         TENSORS,
+        "",
+        TENSORS + "backend: 'pytorch' platform: 'torch_aoti'",
+        TENSORS + "backend: 'mine' platform: 'whatever'",
         of_input("[ 2, 3 ] reshape { shape: [ 6 ] }"),
         of_output("[ 2, -1, 4 ] reshape { shape: [ 1, 2, -1, 2, 2 ] }"),
         "max_batch_size: 2" + of_input("[ 1 ] reshape { shape: [] }"),
@@ -53,7 +56,6 @@ def test_what_is_right(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "must specify at least one input or output for model 'm'"),
         ("input { data_type: TYPE_FP32 dims: 1 }", "model input must specify 'name' for m"),
         ("input { name: 'a' dims: 1 }", "model input 'a' must specify 'data_type' for m"),
         ("input { name: 'a' data_type: TYPE_FP32 }", "model input 'a' must specify 'dims' for m"),
@@ -119,6 +121,14 @@ def test_what_is_right(text: str) -> None:
         (
             TENSORS + "instance_group { name: 'g' kind: KIND_CPU gpus: 1 }",
             "instance group g of model m has kind KIND_CPU but specifies one or more GPUs",
+        ),
+        (
+            TENSORS + "instance_group { name: 'g' kind: KIND_GPU gpus: [ 0, -1 ] }",
+            "instance group g of model m specifies invalid or unsupported gpu id -1",
+        ),
+        (
+            TENSORS + "backend: 'onnxruntime' platform: 'onnxruntim'",
+            "unexpected 'platform' and 'backend' pair, got:onnxruntim, onnxruntime",
         ),
         (TENSORS + "instance_group { profile: '1' }", "only supported for TensorRT models"),
     ],

@@ -303,7 +303,7 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
         ("{}", {"../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"/../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"1/../../escape.py": b""}, "leaves the model's folder"),
-        ('{"name": "other"}', {"1/model.py": b""}, "failed to load 'm', .*name is 'other'"),
+        ('{"name": "other"}', {"1/model.py": b""}, "failed to load 'm', .*for model 'other'"),
         ("{}", {"A" * 256: b""}, "failed to poll from model repository: File name too long"),
     ],
 )

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tritonclient.http
 
+from nerite import Server
+
 from .conftest import Serve
 
 SCALE = """
@@ -87,3 +89,21 @@ def test_an_unknown_backend_names_where_it_was_looked_for(serve: Serve, reposito
     text = "unable to find backend library for backend 'scale', try specifying runtime on the "
     assert f"{text}model configuration. Model 'twice' has none" in serving.log
     assert f"'{folder / 'model.py'}', '/nowhere/scale/model.py'" in serving.log
+
+
+@pytest.mark.parametrize(
+    ("runtime", "expected"),
+    [
+        ("__nothing__", "unable to find backend library '__nothing__' for model 'm'"),
+        ("../other/libtriton_identity.so", "escapes backend directory"),
+        ("libtriton_identity.so", ""),
+        ("model.py", ""),
+    ],
+)
+async def test_a_runtime_that_is_named(repository: Path, runtime: str, expected: str) -> None:
+    (repository / "m" / "1").mkdir(parents=True)
+    (repository / "m" / "config.pbtxt").write_text(f'backend: "identity" runtime: "{runtime}"')
+    async with Server(repository) as server:
+        (state,) = server.states()
+        assert expected in state.reason
+        assert (state.model is None) == bool(expected)

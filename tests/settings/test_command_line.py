@@ -185,10 +185,13 @@ def test_deprecated_flags_become_what_they_are_now() -> None:
         ("", "level", "TENSORS"),
     ]
     assert (
-        "'--strict-model-config' has been deprecated! Please use "
+        "Warning: '--strict-model-config' has been deprecated! Please use "
         "'--disable-auto-complete-config' instead." in settings.notices
     )
     assert not read("--strict-model-config=false").disable_auto_complete_config
+    both = read("--disable-auto-complete-config", "--strict-model-config=false")
+    assert both.disable_auto_complete_config
+    assert "Overriding deprecated '--strict-model-config' from False to True" in both.notices[-1]
 
 
 def test_every_flag_of_triton_is_known() -> None:

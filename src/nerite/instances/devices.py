@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nerite.core.errors import InferenceError, Status
+from nerite.core.errors import invalid
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def gpus(nodes: Path = Path("/dev")) -> list[int]:
 def devices(model: str, group: Mapping[str, Any], *, strict_gpu: bool) -> list[Device]:
     """A device per instance of `group` (Triton's ModelInstanceGroup in JSON form).
 
-    A group for GPUs that this machine lacks runs on the CPU, with a warning; with `strict_gpu`
-    it is an InferenceError.
+    A group for GPUs on a machine without any runs on the CPU, with a warning; with `strict_gpu`
+    it is an InferenceError, as is a number that none of the machine's GPUs has.
     """
     count = group.get("count", 1) or 1
     kind = group.get("kind", "KIND_AUTO")
@@ -47,13 +47,19 @@ def devices(model: str, group: Mapping[str, Any], *, strict_gpu: bool) -> list[D
     present = gpus()
     wanted = group.get("gpus") or present
     missing = [number for number in wanted if number not in present]
+    name = group.get("name", "")
+    if missing and (present or strict_gpu):
+        known = ", ".join(map(str, present)) or "none"
+        raise invalid(
+            f"instance group {name} of model {model} specifies invalid or unsupported gpu id "
+            f"{missing[0]}. GPUs with at least the minimum required CUDA compute compatibility "
+            f"are: {known}"
+        )
     if not wanted or missing:
         what = f"GPU {missing[0]}" if missing else "a GPU"
-        text = f"instance group '{group.get('name', '')}' of model '{model}' asks for {what}"
+        text = f"instance group '{name}' of model '{model}' asks for {what}"
         if strict_gpu:
-            raise InferenceError(
-                Status.INVALID_ARG, f"{text}, which this machine does not have (--strict-gpu)"
-            )
+            raise invalid(f"{text}, which this machine does not have (--strict-gpu)")
         log.warning("%s, which this machine does not have: it runs on the CPU", text)
         return [CPU] * count
     return [Device("cuda", number) for number in wanted for _ in range(count)]

@@ -136,16 +136,11 @@ def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) 
     """Fill in what the folder tells: the name, the backend, one instance on the CPU or GPU."""
     if not config.name:
         config.name = name
-    if config.name != name:
-        raise invalid(
-            f"{folder / 'config.pbtxt'}: name is '{config.name}', but the model's folder is "
-            f"'{name}'; they must be equal"
-        )
     if is_ensemble(config):  # its platform says it all, and it has no instances
         normalize(config)
         return
     if not config.backend and config.platform:
-        config.backend = _BACKEND_BY_PLATFORM.get(config.platform, config.platform)
+        config.backend = _backend_of(config)
     if not config.backend:
         config.backend = _guess_backend(folder, versions)
     if not config.platform:
@@ -154,6 +149,26 @@ def complete(config: ModelConfig, name: str, folder: Path, versions: list[int]) 
         config.default_model_filename = _DEFAULT_FILE.get(config.backend, "")
     _complete_instances(config)
     normalize(config)
+
+
+def _backend_of(config: ModelConfig) -> str:
+    """What a platform names; one that is not Triton's may be a backend, unless the file is not."""
+    named = _BACKEND_BY_PLATFORM.get(config.platform)
+    if named is None and config.platform not in _PLATFORM:
+        file = _BACKEND_BY_FILE.get(config.default_model_filename, "")
+        named = file if file in _PLATFORM else None
+    return named or config.platform
+
+
+def check_platform(config: ModelConfig) -> None:
+    """Raises InferenceError where the platform is another backend's."""
+    if config.backend not in _PLATFORM or config.platform == config.backend:
+        return
+    if _BACKEND_BY_PLATFORM.get(config.platform) != config.backend:
+        raise invalid(
+            f"unexpected 'platform' and 'backend' pair, got:{config.platform}, {config.backend}. "
+            f"Remove 'platform', or say \"{_PLATFORM[config.backend]}\"."
+        )
 
 
 def _complete_instances(config: ModelConfig) -> None:

@@ -164,12 +164,18 @@ def settle(entry: ModelEntry) -> None:
         if not _VERSION.fullmatch(name) and name not in _OTHERS and not name.startswith((".", "_"))
     ]
     entry.versions = _wanted(entry.config, versions)
+    own = entry.config.name
     configs.complete(entry.config, entry.name, entry.folder, entry.versions)
     if configs.is_ensemble(entry.config):
         try:
             check_graph(entry.config)
         except InferenceError as error:
             raise invalid(f"{entry.folder / 'config.pbtxt'}: {error}") from None
+    if own and own != entry.name:  # told last, as Triton does: what is above tells more
+        raise invalid(
+            f"{entry.folder / 'config.pbtxt'}: unexpected directory name '{entry.name}' for model "
+            f"'{own}', directory name must equal model name"
+        )
 
 
 def _flaw(name: str) -> str:

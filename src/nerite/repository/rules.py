@@ -8,7 +8,7 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2
 
 from nerite.core.errors import invalid
-from nerite.repository.config import ModelConfig
+from nerite.repository.config import ModelConfig, check_platform
 from nerite.repository.sequence_rules import sequence_batching
 
 _INPUT_KINDS = model_config_pb2.BatchInput.Kind
@@ -18,6 +18,7 @@ _BATCH_TYPES = (model_config_pb2.TYPE_INT32, model_config_pb2.TYPE_FP32)
 
 def check(config: ModelConfig) -> None:
     """Raises InferenceError that names the model, the field and the value."""
+    check_platform(config)
     if config.max_batch_size < 0:
         raise invalid(
             f"'max_batch_size' must be non-negative value for {config.name}, "
@@ -78,11 +79,6 @@ def _response_cache(config: ModelConfig) -> Iterator[str]:
 
 
 def _tensors(config: ModelConfig) -> Iterator[str]:
-    if not config.input and not config.output:
-        raise invalid(
-            f"must specify at least one input or output for model '{config.name}': in its "
-            "config.pbtxt, or in the auto_complete_config of its model.py"
-        )
     for kind, tensors in (("input", config.input), ("output", config.output)):
         names = set()
         for tensor in tensors:
@@ -173,6 +169,9 @@ def _batch_tensors(config: ModelConfig) -> Iterator[str]:
 def _instance_groups(config: ModelConfig) -> Iterator[str]:
     for group in config.instance_group:
         where = f"instance group {group.name} of model {config.name} "
+        if any(number < 0 for number in group.gpus):
+            wrong = next(number for number in group.gpus if number < 0)
+            raise invalid(f"{where}specifies invalid or unsupported gpu id {wrong}")
         if group.gpus and group.kind in (group.KIND_CPU, group.KIND_MODEL):
             kind = model_config_pb2.ModelInstanceGroup.Kind.Name(group.kind)
             raise invalid(f"{where}has kind {kind} but specifies one or more GPUs")

@@ -32,11 +32,17 @@ def _rename(old: Mapping[str, Any], values: dict[str, Any]) -> list[str]:
     """Put deprecated settings where they belong now, into `values`."""
     instead = {option.name: (option.flag, option.text) for option in DEPRECATED}
     notices = [
-        "'--{}' has been deprecated! Please use {} instead.".format(*instead[name]) for name in old
+        "Warning: '--{}' has been deprecated! Please use {} instead.".format(*instead[name])
+        for name in old
     ]
     if "strict_model_config" in old:
         strict = values.get("disable_auto_complete_config", False)
         values["disable_auto_complete_config"] = strict or old["strict_model_config"]
+        if strict and not old["strict_model_config"]:
+            notices.append(
+                "Warning: Overriding deprecated '--strict-model-config' from False to True in "
+                "favor of '--disable-auto-complete-config'!"
+            )
     if "response_cache_byte_size" in old:
         if "cache_config" in values:
             raise ValueError(
