@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,33 @@ def test_flags_that_are_none(flags: int) -> None:
         request.get_response_sender().send(response(), flags)
 
 
+def answered(names: Sequence[str], *wanted: str) -> Answer:
+    """What is sent of a response with outputs of these names."""
+    request, answers = received(False, *wanted)
+    tensors = [pb_utils.Tensor(name, np.zeros(1)) for name in names]
+    request.get_response_sender().send(pb_utils.InferenceResponse(tensors))
+    (answer,) = answers
+    return answer
+
+
 def test_only_outputs_that_are_wanted_are_sent() -> None:
-    for wanted, sent in (((), {"OUT"}), (("OTHER",), set())):
-        request, answers = received(False, *wanted)
-        both = [pb_utils.Tensor(name, np.zeros(1)) for name in ("OUT", "UNKNOWN")]
-        request.get_response_sender().send(pb_utils.InferenceResponse(both))
-        (answer,) = answers
+    for names, wanted, sent in (
+        (("OUT", "UNKNOWN", "OTHER"), (), {"OUT", "OTHER"}),
+        (("OUT", "UNKNOWN", "OTHER"), ("OTHER",), {"OTHER"}),
+        (("OUT",), ("OTHER",), set()),
+        (("OUT",), (), {"OUT"}),
+    ):
+        answer = answered(names, *wanted)
         assert isinstance(answer, Response) and set(answer.outputs) == sent
     assert received(False)[0].requested_output_names() == {"OUT", "OTHER"}
+
+
+def test_a_name_that_is_not_declared_in_place_of_one_that_is() -> None:
+    for names, wanted in ((("OUT", "UNKNOWN"), ()), (("UNKNOWN",), ("OTHER",))):
+        answer = answered(names, *wanted)
+        assert isinstance(answer, InferenceError)
+        assert "answers with output 'UNKNOWN' and without 'OTHER'" in answer.message
+        assert "its config declares 'OUT', 'OTHER'" in answer.message
 
 
 def test_a_request_that_is_dropped_fails() -> None:

@@ -64,6 +64,13 @@ class ModelSpec:
         return self.folder / str(self.version)
 
     @property
+    def code(self) -> str:
+        """Its Python file as errors name it to clients: from the repository's folder on."""
+        if self.runtime is not None:
+            return f"{self.config.get('backend')}/{self.runtime.name}"
+        return f"{self.name}/{self.version}/{self.config.get('default_model_filename') or _RUNTIME}"
+
+    @property
     def parameters(self) -> dict[str, str]:
         """The config's `parameters`, without those set to an empty string."""
         entries = self.config.get("parameters", {})

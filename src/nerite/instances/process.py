@@ -19,6 +19,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.home import Home
 from nerite.instances import wire
 from nerite.instances.asked import Asked
+from nerite.instances.declared import Declared
 from nerite.instances.environment import command
 from nerite.instances.host_policy import Cores
 from nerite.instances.link import Link
@@ -191,6 +192,7 @@ class ProcessInstance:
             await reading
             raise
         self.ready, self.broken = True, None
+        self._heads.check = Declared(self._spec, config).check
         policy = config.get("model_transaction_policy", {})
         self._decoupled = bool(policy.get("decoupled"))
         return config

@@ -28,6 +28,7 @@ from nerite.core.errors import InferenceError, Status
 from nerite.core.home import Home
 from nerite.core.request import Request
 from nerite.instances.asked import Asked
+from nerite.instances.declared import Declared
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class ThreadInstance:
         self._outside = _Link(self._home, self._spec.instance)
         spec = replace(self._spec, outside=self._outside)
         config = await self._loop.run_in_executor(self._thread, self._load, spec)
+        self._declared = Declared(spec, config)
         self.checks_ready = getattr(self._backend, "check_ready", None) is not None
         self.ready = True
         return config
@@ -127,7 +129,9 @@ class ThreadInstance:
         call.taken_ns, call.infer_ns = taken_ns, infer_ns
         if answer is RESCHEDULED:
             call.put_back()
-        elif isinstance(answer, InferenceError):
+            return
+        answer = self._declared.hold(answer)
+        if isinstance(answer, InferenceError):
             call.fail(answer)
         else:
             call.send(answer)

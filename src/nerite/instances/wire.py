@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, Dict, List, NamedTuple, Protocol, Tuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Protocol, Tuple
 
 from nerite.core.errors import InferenceError, Status
 from nerite.core.files import File, Filed, Span
@@ -186,6 +186,9 @@ class Heads:
     def __init__(self, files: Files | None = None) -> None:
         """files: those that both ends have open; None where no tensors lie in any."""
         self._files = files
+        # What is wrong with the outputs of an answer (names and datatypes), asked when their
+        # layout first comes.
+        self.check: Callable[[Iterable[tuple[str, str]]], InferenceError | None] | None = None
         self._layouts: dict[Any, Layout] = {}
         self._written: dict[Any, bytes] = {}
         self._parsed: dict[bytes, Any] = {}
@@ -288,6 +291,9 @@ class Heads:
                 error = InferenceError(Status[status], text)
                 return error if fields["final"] else Response(final=False, error=error)
             layout, spans = Layout(fields["outputs"]), fields["spans"]
+            wrong = self.check and self.check((one[0], one[1]) for one in layout.cuts.values())
+            if wrong:
+                return wrong if fields["final"] else Response(final=False, error=wrong)
             parsed = (layout, spans, fields["parameters"], fields["final"])
             self._keep(self._parsed, entry.head, parsed)
         layout, spans, parameters, final = parsed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-from typing import Any, Awaitable, Mapping, NamedTuple, Sequence, Union
+from typing import Any, Awaitable, Mapping, Sequence, Union
 
 from nerite.backends.python.bls import ResponseIterator, ask
 from nerite.backends.python.errors import TritonModelException, message_of
@@ -13,6 +13,7 @@ from nerite.backends.python.pb_tensor import Tensor
 from nerite.backends.python.response import (
     InferenceResponse,
     InferenceResponseSender,
+    Received,
     deliver,
     parameters_of,
     tensor_list,
@@ -62,13 +63,6 @@ class InferenceTrace:
     def context(self) -> str:
         """What tells the server which trace to continue."""
         return self._context or "{}"
-
-
-class Received(NamedTuple):
-    """What a request that came in knows of its model. outputs: of the config, all of them."""
-
-    outputs: Sequence[str]
-    decoupled: bool
 
 
 class _Required:
@@ -201,8 +195,7 @@ class InferenceRequest:
                     "Unable to send response. Response sender has no reference to the decoupled "
                     "state of the model."
                 )
-            wanted, decoupled = self._wanted(), self._received.decoupled
-            self._sender = InferenceResponseSender(self._call, wanted, decoupled)
+            self._sender = InferenceResponseSender(self._call, self._received)
         return self._sender
 
     def finish(self, response: InferenceResponse) -> None:
@@ -210,10 +203,7 @@ class InferenceRequest:
         if self._sender is not None or self._call is None:
             self.get_response_sender().finish(response)
         else:
-            deliver(self._call, response, self._wanted(), True)
-
-    def _wanted(self) -> Sequence[str]:
-        return self._request.outputs or self._received.outputs
+            deliver(self._call, response, self._received, True)
 
     def exec(self, decoupled: bool = False) -> Any:
         """Ask the model and wait: an InferenceResponse, or with `decoupled` an iterator of them.

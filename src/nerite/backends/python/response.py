@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from nerite.backends.python.errors import TritonError, TritonModelException
 from nerite.backends.python.pb_tensor import Tensor
 from nerite.core.call import Answer, Call, error_of
-from nerite.core.errors import InferenceError
+from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Parameter, Response
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
@@ -50,17 +50,37 @@ class InferenceResponse:
         """The parameters as a JSON object."""
         return json.dumps(self._parameters)
 
-    def answer(self, wanted: Sequence[str], final: bool) -> Response | InferenceError:
+    def answer(
+        self, wanted: Sequence[str], received: Received, final: bool
+    ) -> Response | InferenceError:
         """In our own words; outputs that were not asked for are left out."""
+        error: InferenceError | None = None
         if self._error is not None:
             error = InferenceError(self._error.code(), self._error.message())
             return error if final else Response({}, self._parameters, False, error)
+        wanted = wanted or received.outputs
         outputs = {}
         for tensor in self._tensors:
             name = tensor.name()
             if not wanted or name in wanted:
                 outputs[name] = tensor.array()
-        return Response(outputs, self._parameters, final)
+        # Triton leaves out what it does not know; in place of an output, that is a wrong name.
+        if len(outputs) < len(self._tensors) and len(outputs) < len(wanted):
+            error = self._misnamed(wanted, received)
+        if error is None:
+            return Response(outputs, self._parameters, final)
+        return error if final else Response({}, self._parameters, False, error)
+
+    def _misnamed(self, wanted: Sequence[str], received: Received) -> InferenceError | None:
+        found = [tensor.name() for tensor in self._tensors]
+        unknown = [one for one in found if one not in received.outputs and one not in wanted]
+        missing = [one for one in wanted if one not in found]
+        if not unknown or not missing:
+            return None
+        known = ", ".join(f"'{one}'" for one in received.outputs)
+        text = f"the model answers with output '{unknown[0]}' and without '{missing[0]}': its "
+        text += f"config declares {known}. Rename the tensor in {received.code}, or declare it"
+        return InferenceError(Status.INTERNAL, text)
 
     @classmethod
     def of(cls, answer: Answer) -> InferenceResponse:
@@ -75,13 +95,22 @@ class InferenceResponse:
         return made
 
 
+class Received(NamedTuple):
+    """What a request that came in knows of its model. outputs: of the config, all of them; code:
+    the model's file, for errors."""
+
+    outputs: Sequence[str]
+    decoupled: bool
+    code: str = ""
+
+
 class InferenceResponseSender:
     """Answers one request, from any thread: once, or as often as it likes if it is decoupled."""
 
-    def __init__(self, call: Call, wanted: Sequence[str], decoupled: bool) -> None:
+    def __init__(self, call: Call, received: Received) -> None:
         self._call: Call | None = call
-        self._wanted = wanted
-        self._decoupled = decoupled
+        self._received = received
+        self._decoupled = received.decoupled
         self._closed = call.ended
         self._sent = int(self._closed)
         self._lock = threading.Lock()
@@ -109,7 +138,7 @@ class InferenceResponseSender:
             call.send(Response())
             return
         # The one response of a model that is not decoupled ends its request, flag or no flag.
-        deliver(call, response, self._wanted, bool(flags) or not self._decoupled)
+        deliver(call, response, self._received, bool(flags) or not self._decoupled)
 
     def mark_computed(self) -> None:
         """The next response is computed and from now on written: for the statistics, which
@@ -119,7 +148,7 @@ class InferenceResponseSender:
 
     def finish(self, response: InferenceResponse) -> None:
         """Give the response that `execute` has returned."""
-        deliver(self._note(response, True), response, self._wanted, True)
+        deliver(self._note(response, True), response, self._received, True)
 
     def _note(self, response: InferenceResponse | None, final: bool) -> Call:
         with self._lock:
@@ -153,9 +182,9 @@ class InferenceResponseSender:
         return self._call is not None and self._call.cancelled
 
 
-def deliver(call: Call, response: InferenceResponse, wanted: Sequence[str], final: bool) -> None:
+def deliver(call: Call, response: InferenceResponse, received: Received, final: bool) -> None:
     """Answer a call with a user's response."""
-    answer = response.answer(wanted, final)
+    answer = response.answer(call.request.outputs, received, final)
     if isinstance(answer, InferenceError):
         call.fail(answer)
     else:

@@ -16,9 +16,8 @@ from nerite.backends.python.model_config import (
 from nerite.backends.python.request import (
     TRITONSERVER_REQUEST_RELEASE_RESCHEDULE,
     InferenceRequest,
-    Received,
 )
-from nerite.backends.python.response import InferenceResponse
+from nerite.backends.python.response import InferenceResponse, Received
 from nerite.backends.python.source import describe, model_class
 from nerite.backends.python.surroundings import settle
 from nerite.core.call import Call
@@ -48,7 +47,7 @@ class PythonBackend:
         config = _complete(found, spec)
         outputs = [item["name"] for item in config.get("output", [])]
         decoupled = using_decoupled_model_transaction_policy(config)
-        self._received = Received(outputs, decoupled)
+        self._received = Received(outputs, decoupled, spec.code)
         try:
             self._model = found()
             if hasattr(self._model, "initialize"):
