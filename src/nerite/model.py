@@ -27,7 +27,7 @@ from nerite.repository.repository import ModelEntry
 from nerite.reshape import Reshape
 from nerite.schedulers.order import Order
 from nerite.scheduling import scheduler_of
-from nerite.warmup import warm_up
+from nerite.warmup import warm_up_of
 
 log = logging.getLogger(__name__)
 _NO_TENSORS = (
@@ -113,7 +113,9 @@ class Model:
             if not config.input and not config.output:
                 log.warning(_NO_TENSORS, config.name)
             labels = {**_labels_of_parts(config, parts), **_labels(config, entry.folder)}
-            await warm_up(config, entry.folder, pool.instances)
+            warm = warm_up_of(config, entry.folder)
+            if warm is not None:
+                await pool.warm(warm)
         except BaseException:
             await pool.close()
             raise

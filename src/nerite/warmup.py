@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from nerite.core.call import Call, Responses
 from nerite.core.errors import InferenceError, invalid
 from nerite.core.request import Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype
-from nerite.instances.base import Instance
+from nerite.instances.base import Executions, WarmUp
 from nerite.repository.config import ModelConfig, datatype
 from nerite.reshape import Reshape
 
@@ -26,8 +26,9 @@ _FOLDER = "warmup"
 _SMALL = 128  # random integers are below: they fit every type, and are likely to mean something
 
 
-async def warm_up(config: ModelConfig, folder: Path, instances: Sequence[Instance]) -> None:
-    """Run all samples on all instances. Raises InferenceError for a sample that fails.
+def warm_up_of(config: ModelConfig, folder: Path) -> WarmUp | None:
+    """Runs all samples on an instance; None where there are none. Raises InferenceError for a
+    sample that cannot be made, and when run, for one that fails.
 
     folder: the model's, whose `warmup` folder holds the samples' files.
     """
@@ -36,12 +37,11 @@ async def warm_up(config: ModelConfig, folder: Path, instances: Sequence[Instanc
         for sample in config.model_warmup
         if sample.batch_size
     ]
-    if samples:
-        await asyncio.gather(*(_warm(config, samples, instance) for instance in instances))
+    return partial(_warm, config, samples) if samples else None
 
 
 async def _warm(
-    config: ModelConfig, samples: list[tuple[Any, Request]], instance: Instance
+    config: ModelConfig, samples: list[tuple[Any, Request]], instance: Executions
 ) -> None:
     for sample, request in samples:
         # A model without a batch dimension gets one request at a time.
@@ -58,7 +58,7 @@ async def _warm(
                     raise invalid(f"failed to run warmup sample '{sample.name}': {said}")
 
 
-async def _execute(instance: Instance, requests: list[Request]) -> list[InferenceError]:
+async def _execute(instance: Executions, requests: list[Request]) -> list[InferenceError]:
     """One execution; the errors that it answered."""
     asked = []
     calls = []

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nerite import SyncServer
+import nerite
+from nerite import Request, SyncServer
 
 from .conftest import Serve, add_model
 
@@ -128,6 +129,31 @@ def test_a_sample_that_fails_fails_the_load(tmp_path: Path, text: str, expected:
         (state,) = server.index()
         assert state.state == "UNAVAILABLE"
         assert expected in state.reason
+
+
+# Takes half a second for each execution, and dies of a 9.
+DIES = "time.sleep(0.5)\n            if seen[0]['SIZE'][0][0] == ['9']: os._exit(3)"
+SLOW = NOTES.replace("import json, pathlib", "import json, os, pathlib, time")
+SLOW = SLOW.replace("            with self", f"            {DIES}\n            with self")
+
+
+def ask(server: SyncServer, size: int) -> Any:
+    text, sizes = np.array([[b"a"]], object), np.full((1, 2), size, np.int32)
+    return server.infer(Request("m", {"TEXT": text, "SIZE": sizes})).one()
+
+
+def test_a_worker_that_is_back_is_warmed_up_before_it_is_ready(tmp_path: Path) -> None:
+    config = CONFIG.replace("count: 2", "count: 1")
+    add_model(tmp_path, "m", config + sample("zero_data: true", "zero_data: true"), SLOW)
+    with SyncServer(tmp_path) as server:
+        assert len(notes(tmp_path)) == 1
+        with pytest.raises(nerite.InferenceError, match="is not healthy"):
+            ask(server, 9)
+        assert not server.ready
+        ask(server, 5)  # waits until it is
+        assert server.ready
+        sizes = [[one["SIZE"] for one in batch] for _, batch in notes(tmp_path)[1:]]
+        assert sizes == [[[[["0"], ["0"]]]] * 3, [[[["5"], ["5"]]]]]
 
 
 def test_the_log_tells_of_it(tmp_path: Path, serve: Serve) -> None:

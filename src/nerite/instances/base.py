@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from nerite.backends.base import Config
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
+
+# Asks an instance what its model is to be asked before it serves; InferenceError where that fails.
+WarmUp = Callable[["Executions"], Awaitable[None]]
 
 
 class Executions(Protocol):
@@ -56,6 +59,10 @@ class Instance(Executions, Protocol):
         """
         ...
 
+    async def warm(self, up: WarmUp) -> None:
+        """Run `up` now, and whenever the model is loaded anew, before it is ready again."""
+        ...
+
     async def check_ready(self) -> bool:
         """What its model says; False when that takes too long, or raises."""
         ...
@@ -97,6 +104,10 @@ class Pool:
         return await asyncio.gather(
             *(instance.start(lambda: self.changed()) for instance in self._all)
         )
+
+    async def warm(self, up: WarmUp) -> None:
+        """Warm up all that take calls. Raises InferenceError."""
+        await asyncio.gather(*(instance.warm(up) for instance in self.instances))
 
     async def close(self) -> None:
         await asyncio.gather(*(instance.close() for instance in self._all))

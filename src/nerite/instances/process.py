@@ -19,17 +19,19 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.home import Home
 from nerite.instances import wire
 from nerite.instances.asked import Asked
+from nerite.instances.base import WarmUp
 from nerite.instances.declared import Declared
 from nerite.instances.environment import command
 from nerite.instances.host_policy import Cores
 from nerite.instances.link import Link
+from nerite.instances.memory import resident
 from nerite.instances.output import Output
+from nerite.instances.readiness import Readiness
 
 log = logging.getLogger(__name__)
 
 _BACKOFF = (0.1, 0.5, 2.0, 10.0, 30.0)  # seconds before each restart in a row
 _LAST_WORDS_SECONDS = 1.0
-_READY_SECONDS = 5.0  # what Triton gives a model's is_ready
 _EXIT_SECONDS = 10.0  # a worker gets to finalize its model before it is killed
 
 # A model that answers faster than a message travels is handed several executions at once, as many
@@ -57,7 +59,7 @@ class ProcessInstance:
         self.in_flight = 0
         self.capacity = 1
         self.checks_ready = False
-        self._checking: asyncio.Future[bool] | None = None
+        self._readiness = Readiness(spec.instance)
         self._backend = backend
         self._spec = spec
         self._home = home
@@ -83,23 +85,28 @@ class ProcessInstance:
         self._timeout = timeout
         self._timer: asyncio.TimerHandle | None = None
         self._end = "died"
+        self._warm: WarmUp | None = None
 
     @property
     def memory_bytes(self) -> int:
-        if self._process is None:
-            return 0
-        try:
-            with open(f"/proc/{self._process.pid}/statm", "rb") as file:
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except OSError:  # it has just died, or this is not Linux
-            return 0
+        return resident(self._process.pid) if self._process is not None else 0
 
     async def start(self, changed: Callable[[], None]) -> Config:
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         config = await self._spawn()
+        self._serve()
         self._watch = self._loop.create_task(self._keep_alive())
         return config
+
+    async def warm(self, up: WarmUp) -> None:
+        self._warm = up
+        await up(self)
+
+    def _serve(self) -> None:
+        assert self._link is not None
+        self.ready = not self._link.closed.done()  # it may have died as soon as it was there
+        self.broken = None
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         self.in_flight += 1
@@ -191,7 +198,6 @@ class ProcessInstance:
             _kill(self._process)
             await reading
             raise
-        self.ready, self.broken = True, None
         self._heads.check = Declared(self._spec, config).check
         policy = config.get("model_transaction_policy", {})
         self._decoupled = bool(policy.get("decoupled"))
@@ -227,7 +233,7 @@ class ProcessInstance:
         elif message.kind == wire.ORDER:
             self._asked.order(**message.fields)
         elif message.kind == wire.READY:
-            self._checked(message.fields)
+            self._readiness.told(message.fields)
         elif message.kind == wire.CANCEL:
             self._asked.cancel(message.fields["number"])
         elif self._loaded is not None and not self._loaded.done():
@@ -239,24 +245,9 @@ class ProcessInstance:
                 self._loaded.set_result(message.fields["config"])
 
     async def check_ready(self) -> bool:
-        """Whoever asks while the model is thinking gets the same answer."""
-        if not self.checks_ready or self._link is None:
+        if not self.checks_ready or not self.ready or self._link is None:
             return self.ready
-        if self._checking is None:
-            self._checking = self._loop.create_future()
-            self._link.send(wire.encode(wire.READY, {}))
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._checking), _READY_SECONDS)
-        except TimeoutError:
-            log.warning("'%s' does not say whether it is ready", self._spec.instance)
-            return False
-
-    def _checked(self, fields: dict[str, Any]) -> None:
-        if "error" in fields:
-            log.error("is_ready of '%s': %s", self._spec.instance, fields["error"])
-        if self._checking is not None:
-            self._checking.set_result(fields.get("ready", False))
-            self._checking = None
+        return await self._readiness.ask(self._link)
 
     def _done(self, entry: wire.Entry) -> None:
         self.in_flight -= 1
@@ -345,7 +336,7 @@ class ProcessInstance:
         # Its last words come through another pipe, and belong into the error.
         await asyncio.wait((reading,), timeout=_LAST_WORDS_SECONDS)
         self._asked.close()
-        self._checked({})
+        self._readiness.told({})
         self.in_flight = 0
         self._entries = []
         batches, self._batches, self._executed = self._batches, {}, {}
@@ -386,11 +377,15 @@ class ProcessInstance:
                 return
             try:
                 await self._spawn()
+                if self._warm is not None:
+                    await self._warm(self)
+                self._serve()
                 failures = 0
                 log.info("worker of '%s' is back", name)
             except InferenceError as error:
                 failures += 1
                 self.broken = error
+                _kill(self._process)  # which did load, where its warm-up has failed
                 log.error("worker of '%s' does not come back: %s", name, error)
             self._changed()
 

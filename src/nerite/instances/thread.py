@@ -28,7 +28,9 @@ from nerite.core.errors import InferenceError, Status
 from nerite.core.home import Home
 from nerite.core.request import Request
 from nerite.instances.asked import Asked
+from nerite.instances.base import WarmUp
 from nerite.instances.declared import Declared
+from nerite.instances.memory import resident
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +147,9 @@ class ThreadInstance:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(what, *arguments)
 
+    async def warm(self, up: WarmUp) -> None:
+        await up(self)
+
     async def check_ready(self) -> bool:
         check = getattr(self._backend, "check_ready", None)
         if check is None:
@@ -158,7 +163,7 @@ class ThreadInstance:
     async def close(self) -> None:
         """Let the model finalize, drop it, and say how much memory that gave back."""
         self.ready = False
-        before = _resident()
+        before = resident(os.getpid())
         if self._backend is not None:
             await self._loop.run_in_executor(self._thread, self._unload)
             self._outside.asked.close()
@@ -222,15 +227,6 @@ class _Link:
         self._replies.pop(number).put(result)
 
 
-def _resident() -> int:
-    """Bytes of memory that this process holds; 0 where that is not known."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
 def _tidy() -> int:
     """Give back what the model has left; the bytes that are held then."""
     gc.collect()
@@ -239,4 +235,4 @@ def _tidy() -> int:
         torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such thing
         ctypes.CDLL(None).malloc_trim(0)
-    return _resident()
+    return resident(os.getpid())
