@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from nerite.backends.gpus import gpus
 from nerite.diffusion.space import memory_available
-from nerite.instances.devices import gpus
 from nerite.sources.bring import Wish, bring
 from nerite.sources.config_text import config_text
 from nerite.sources.folder import Survey

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nerite.instances.devices import gpus
+from nerite.backends.gpus import gpus
 from nerite.sources.config_text import config_text, model_name
 from nerite.sources.folder import survey
 from nerite.sources.hub import is_hub_id

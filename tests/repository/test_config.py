@@ -120,7 +120,10 @@ def test_a_config_of_the_wrong_shape() -> None:
     assert configs.from_dict({"name": "m"}) == ModelConfig(name="m")
 
 
-def test_defaults_are_written_as_triton_writes_them(tmp_path: Path) -> None:
+def test_defaults_are_written_as_triton_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configs, "gpus", list)
     config = GOOD.replace(
         "dynamic_batching { max_queue_delay_microseconds: 100 }",
         "dynamic_batching {} instance_group [ {}, { count: 2 kind: KIND_GPU } ]",
@@ -134,6 +137,36 @@ def test_defaults_are_written_as_triton_writes_them(tmp_path: Path) -> None:
     assert shown["default_model_filename"] == "model.py"
     groups = [(one["name"], one["kind"], one["count"]) for one in shown["instance_group"]]
     assert groups == [("m_0", "KIND_CPU", 1), ("m_1", "KIND_GPU", 2)]
+
+
+@pytest.mark.parametrize(
+    ("present", "backend", "group", "kind", "numbers"),
+    [
+        ([], "python", "", "KIND_CPU", []),
+        ([], "python", "gpus: [ 0 ]", "KIND_CPU", []),
+        ([0, 1], "python", "", "KIND_GPU", [0, 1]),
+        ([0, 1], "python", "kind: KIND_GPU", "KIND_GPU", [0, 1]),
+        ([0, 1], "python", "gpus: [ 1 ]", "KIND_GPU", [1]),
+        ([0, 1], "python", "kind: KIND_CPU", "KIND_CPU", []),
+        ([0, 1], "pytorch", "", "KIND_CPU", []),
+        ([0, 1], "pytorch", "gpus: [ 1 ]", "KIND_GPU", [1]),
+    ],
+)
+def test_groups_of_no_kind_are_where_their_backend_can_be(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    present: list[int],
+    backend: str,
+    group: str,
+    kind: str,
+    numbers: list[int],
+) -> None:
+    monkeypatch.setattr(configs, "gpus", lambda: present)
+    monkeypatch.setattr(configs, "uses_gpu", lambda name: name == "python")
+    write(tmp_path / "m", f'backend: "{backend}" instance_group {{ {group} }}')
+    (entry,) = Repository([tmp_path]).scan()
+    (shown,) = configs.to_dict(entry.config)["instance_group"]
+    assert (shown["kind"], shown["gpus"]) == (kind, numbers)
 
 
 def test_onnx_models_get_two_instances_on_the_cpu_where_none_are_counted(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
-"""Which devices an instance group means on this machine. Looks without importing a GPU library."""
+"""Which devices an instance group means on this machine."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from nerite.backends.gpus import gpus
 from nerite.core.errors import invalid
 
 log = logging.getLogger(__name__)
@@ -26,12 +25,6 @@ class Device(NamedTuple):
 
 
 CPU = Device("cpu", 0)
-
-
-def gpus(nodes: Path = Path("/dev")) -> list[int]:
-    """The numbers of this machine's NVIDIA GPUs, by their device nodes."""
-    matches = (re.fullmatch(r"nvidia(\d+)", node.name) for node in nodes.glob("nvidia*"))
-    return sorted(int(match[1]) for match in matches if match)
 
 
 def devices(model: str, group: Mapping[str, Any], *, strict_gpu: bool) -> list[Device]:

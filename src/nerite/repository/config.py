@@ -12,6 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 
+from nerite.backends.gpus import gpus, uses_gpu
 from nerite.core.errors import invalid
 
 ModelConfig: TypeAlias = model_config_pb2.ModelConfig
@@ -171,14 +172,27 @@ def check_platform(config: ModelConfig) -> None:
         )
 
 
+def _place(backend: str, group: Any, present: list[int]) -> None:
+    """On the GPUs there are, where no kind is given: all, or those that the group names."""
+    if group.kind == group.KIND_AUTO and not present:
+        group.kind = group.KIND_CPU
+        del group.gpus[:]
+    elif group.kind == group.KIND_AUTO and not group.gpus:
+        group.kind = group.KIND_GPU if uses_gpu(backend) else group.KIND_CPU
+    elif group.kind == group.KIND_AUTO and set(group.gpus) <= set(present):
+        group.kind = group.KIND_GPU
+    if group.kind == group.KIND_GPU and not group.gpus:
+        group.gpus.extend(present)
+
+
 def _complete_instances(config: ModelConfig) -> None:
+    present = gpus()
     if not config.instance_group:
         config.instance_group.add(name=config.name)
     for index, group in enumerate(config.instance_group):
         if not group.name:
             group.name = f"{config.name}_{index}"
-        if group.kind == group.KIND_AUTO and not group.gpus:
-            group.kind = group.KIND_CPU
+        _place(config.backend, group, present)
         if group.count < 1:
             two = group.kind == group.KIND_CPU and config.backend in _TWO_ON_CPU
             group.count = 2 if two else 1
