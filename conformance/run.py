@@ -57,7 +57,8 @@ def run_suite(
         if not fnmatch(group.name, only):
             continue
         folder = _copy(suite, group, roots, work / "runs" / suite.name / group.name)
-        place = Place(roots, folder, dict(group.env), http, group.log)
+        env = {name: value.replace("{here}", str(folder)) for name, value in group.env.items()}
+        place = Place(roots, folder, env, http, group.log)
         for repository in group.repositories:
             (folder / repository).mkdir(exist_ok=True, parents=True)
             fill_versions(folder / repository)

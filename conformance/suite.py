@@ -97,7 +97,8 @@ Check = Cases | Inside | Script | Ask | Logged | Refused | Skipped | Change
 
 @dataclass(frozen=True)
 class Group:
-    """One server start and the checks made on it; a folder of its own on the disk."""
+    """One server start and the checks made on it; a folder of its own on the disk, which `{here}`
+    in flags and environment means."""
 
     name: str
     checks: tuple[Check, ...]

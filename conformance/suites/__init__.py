@@ -15,6 +15,7 @@ from conformance.suites.infer import (
 from conformance.suites.lifecycle import LIFECYCLE
 from conformance.suites.limits import BATCH_INPUT, RATE_LIMITER, WARMUP
 from conformance.suites.model_config import MODEL_CONFIG
+from conformance.suites.namespacing import MODEL_NAMESPACING
 from conformance.suites.observing import LOGGING, METRICS, TRACE
 from conformance.suites.python_backend import BACKEND_PYTHON
 from conformance.suites.sequences import (
@@ -38,6 +39,7 @@ SUITES: tuple[Suite, ...] = (
     PARAMETERS,
     SERVER_STATUS,
     LIFECYCLE,
+    MODEL_NAMESPACING,
     MODEL_CONFIG,
     METRICS,
     TRACE,

@@ -13,11 +13,11 @@ from nerite.backends.diffusion_config import complete, unfilled
 from nerite.contract import Contract, TensorSpec
 from nerite.core.errors import InferenceError
 from nerite.diffusion import find_model_folder
-from nerite.lifecycle import find_circles, needs
 from nerite.placing import Placing
 from nerite.repository import config as configs
 from nerite.repository import rules
 from nerite.repository.config import ModelConfig
+from nerite.repository.dependencies import find_circles, needs
 from nerite.repository.ensemble import check_steps, steps
 from nerite.repository.repository import ModelEntry, Repository
 

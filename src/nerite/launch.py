@@ -113,6 +113,7 @@ class Launch:
                 paths,
                 options.model_config_name,
                 written=options.disable_auto_complete_config,
+                namespaced=options.model_namespacing,
             ),
             name=options.id,
             policy=_policy(options),

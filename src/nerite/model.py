@@ -56,6 +56,7 @@ class Model:
         self.config = config
         self.contract = Contract(config)
         self.stats = Stats(recording, _first_response_ms(config))
+        self.namespace = ""  # its repository, where models of several may have the same name
         self.load_seconds = 0.0
         self.labels: dict[str, list[str]] = {}  # of each output that has a label file
         self._on_answer: Callable[[Call, Answer], None] | None = None
@@ -120,10 +121,10 @@ class Model:
             await pool.close()
             raise
         # An ensemble's answers are those of its parts, which its own files do not tell.
-        state = repr((not parts and entry.fingerprint) or started)
+        state = repr((entry.namespace, (not parts and entry.fingerprint) or started))
         model = cls(version, config, pool, parts, recording, cache, state)
         pool.changed = model.dispatch
-        model.labels = labels
+        model.labels, model.namespace = labels, entry.namespace
         model.load_seconds = time.monotonic() - started
         return model
 

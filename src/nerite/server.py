@@ -16,11 +16,12 @@ from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, Recording
-from nerite.lifecycle import Lifecycle, needs, with_needs
+from nerite.lifecycle import Lifecycle
 from nerite.model import Model, not_ready
 from nerite.placing import Placing
+from nerite.repository.dependencies import needs, with_needs
 from nerite.repository.override import override
-from nerite.repository.repository import ModelEntry, Repository
+from nerite.repository.repository import ModelEntry, Repository, key_of
 from nerite.telemetry import Log
 from nerite.tracing.tracer import Tracer
 from nerite.versions import UNLOADED, ModelState
@@ -118,23 +119,24 @@ class Server:
         if self._cache is not None:
             await self._cache.start()
         entries = await asyncio.to_thread(self.repository.scan)
-        known = {entry.name: entry for entry in entries}
+        known = {entry.key: entry for entry in entries}
         if self.policy.mode is ControlMode.EXPLICIT and self.policy.startup != ("*",):
-            entries = self._startup(known)
+            entries = self._startup(entries)
         for entry in entries:
-            self._lifecycle.versions(entry.name).explicit = True
+            self._lifecycle.versions(entry).explicit = True
         await self._lifecycle.load(with_needs(entries, known))
         if self.policy.mode is ControlMode.POLL and self.policy.poll_seconds > 0:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
-    def _startup(self, known: Mapping[str, ModelEntry]) -> list[ModelEntry]:
+    def _startup(self, entries: list[ModelEntry]) -> list[ModelEntry]:
+        known = {entry.name for entry in entries}
         missing = [name for name in self.policy.startup if name not in known]
         if missing:
-            names = ", ".join(known) or "none"
+            names = ", ".join(sorted(known)) or "none"
             text = f"failed to load '{missing[0]}': model not found in any model repository; "
             text += f"there is {names}"
             raise InferenceError(Status.NOT_FOUND, text)
-        return [known[name] for name in self.policy.startup]
+        return [entry for entry in entries if entry.name in self.policy.startup]
 
     async def _load_model(self, entry: ModelEntry, version: int) -> Model:
         async with self._loading:
@@ -190,31 +192,33 @@ class Server:
         _check_name(name)
         if files and not (trusted or self.policy.file_overrides):
             raise InferenceError(Status.UNSUPPORTED, _NO_FILES)
-        found = await asyncio.to_thread(self.repository.find, name)
+        entries = await asyncio.to_thread(self.repository.find_all, name)
         if config is not None or files:
             try:
-                entry = await asyncio.to_thread(override, name, found, config, files or {})
+                only = entries[0] if len(entries) == 1 else None
+                entry = await asyncio.to_thread(override, name, only, config, files or {})
             except InferenceError as error:
                 log.error(error.message)
                 raise
-        elif found is None:
+            entries = [entry]
+        elif not entries:
             text = f"failed to load '{name}', failed to poll from model repository"
             raise InferenceError(Status.INTERNAL, text)
-        else:
-            entry = found
         needed: dict[str, ModelEntry] = {}
-        await asyncio.to_thread(self._find_needs, entry, needed)
-        self._lifecycle.versions(name).explicit = True
-        errors = await self._lifecycle.load(with_needs([entry], needed))
-        if name in errors:
-            raise errors[name]
+        for entry in entries:
+            await asyncio.to_thread(self._find_needs, entry, needed)
+            self._lifecycle.versions(entry).explicit = True
+        errors = await self._lifecycle.load(with_needs(entries, needed))
+        for entry in entries:
+            if entry.key in errors:
+                raise errors[entry.key]
 
     def _find_needs(self, entry: ModelEntry, found: dict[str, ModelEntry]) -> None:
         """Look at what an ensemble needs, and at what that needs. Blocks."""
+        known = {one.name for one in found.values()}
         for name in needs(entry):
-            needed = None if name in found else self.repository.find(name)
-            if needed is not None:
-                found[name] = needed
+            for needed in [] if name in known else self.repository.find_all(name):
+                found[needed.key] = needed
                 self._find_needs(needed, found)
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
@@ -223,7 +227,8 @@ class Server:
         dependents: also what was loaded only because this ensemble needed it.
         """
         self._check_control()
-        await self._lifecycle.unload(name, dependents=dependents)
+        for key in [key for key, one in self._models.items() if one.name == name]:
+            await self._lifecycle.unload(key, dependents=dependents)
 
     def _check_control(self) -> None:
         if self.policy.mode is not ControlMode.EXPLICIT:
@@ -265,12 +270,13 @@ class Server:
         """
         names = await asyncio.to_thread(self.repository.names)
         found: list[ModelState] = []
-        for name, folders in names.items():
+        claims = [(name, one) for name in names for one in self.repository.apart(names[name])]
+        for name, folders in claims:
             if len(folders) > 1:
                 reason = "model appears in two or more repositories"
                 found.append(ModelState(name, 0, "UNAVAILABLE", reason))
                 continue
-            versions = self._models.get(name)
+            versions = self._models.get(key_of(self.repository.namespace(folders[0]), name))
             states = versions.states if versions is not None else {}
             found += [states[number] for number in sorted(states)]
             if not states:
@@ -286,7 +292,7 @@ class Server:
 
         Raises InferenceError with Triton's texts and codes.
         """
-        versions = self._models.get(name)
+        versions = self._models.get(name) or self._lifecycle.named(name)
         if versions is None or not versions.states:
             raise _unknown(f"'{name}' is not found{self._known()}")
         number = _version(version) if version else None
@@ -301,7 +307,7 @@ class Server:
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """Whether a model, or one version of it, is ready. InferenceError for unknown ones."""
-        versions = self._models.get(name)
+        versions = self._models.get(name) or self._lifecycle.named(name)
         number = _version(version) if version else None
         known = versions.states if versions is not None else {}
         if versions is None or not known or (number is not None and number not in known):

@@ -238,7 +238,8 @@ Models = Sequence[tuple[Labels, Model, Counts]]
 
 def _labels(model: Model) -> Labels:
     tags = {f"_{key}": value for key, value in model.config.metric_tags.items()}
-    return {"model": model.name, "version": str(model.version), **tags}
+    spaces = {"namespace": model.namespace} if model.namespace else {}
+    return {"model": model.name, "version": str(model.version), **spaces, **tags}
 
 
 def _requests(models: Models) -> Iterator[str]:

@@ -36,7 +36,7 @@ def override(
     except (json.JSONDecodeError, TypeError) as error:
         raise invalid(f"failed to load '{name}', Invalid config override: {error}") from None
     if found is not None:
-        entry = replace(entry, folder=found.folder)
+        entry = replace(entry, folder=found.folder, namespace=found.namespace)
     try:
         if files:
             entry.borrowed = TemporaryDirectory(prefix=f"nerite-{name}-")

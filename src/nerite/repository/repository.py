@@ -27,7 +27,7 @@ class ModelEntry:
 
     Two looks at an unchanged model give equal fingerprints. ignored: what might have been meant
     for a version, and why it is none. borrowed: a folder made for this entry alone, which goes
-    with it.
+    with it. namespace: its repository, where models of several may have the same name.
     """
 
     name: str
@@ -38,6 +38,12 @@ class ModelEntry:
     fingerprint: Fingerprint = ()
     ignored: list[str] = field(default_factory=list)
     borrowed: TemporaryDirectory[str] | None = None
+    namespace: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other models."""
+        return key_of(self.namespace, self.name)
 
     def give_back(self) -> None:
         """Remove what was borrowed: nothing is loaded from here any more."""
@@ -45,17 +51,28 @@ class ModelEntry:
             self.borrowed.cleanup()
 
 
+def key_of(namespace: str, name: str) -> str:
+    return f"{namespace}::{name}" if namespace else name
+
+
 class Repository:
     """One or several folders, or URIs of object stores, whose subfolders are models.
 
     config_name: `configs/<config_name>.pbtxt` of a model that has it is read in place of its
-    config.pbtxt. written: a model must have one, as nothing is completed.
+    config.pbtxt. written: a model must have one, as nothing is completed. namespaced: models of
+    several repositories may have the same name, and each is known by its repository too.
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], config_name: str = "", *, written: bool = False
+        self,
+        paths: Sequence[str | Path],
+        config_name: str = "",
+        *,
+        written: bool = False,
+        namespaced: bool = False,
     ) -> None:
         """Raises InferenceError for a URI that cannot be served."""
+        self.namespaced = namespaced
         self._config_name = config_name
         self._written = written
         self._mirrors: dict[str, Mirror] = {}
@@ -105,7 +122,7 @@ class Repository:
             mirror.close()
 
     def names(self) -> dict[str, list[Path]]:
-        """Every model and the folders that claim its name: one, if all is well.
+        """Every name and the folders that claim it: one, if all is well without namespaces.
 
         Raises InferenceError when a repository is not there.
         """
@@ -119,15 +136,37 @@ class Repository:
 
     def scan(self) -> list[ModelEntry]:
         """A look at every model, by name. Raises InferenceError as `names` does."""
-        return [self._look(name, folders) for name, folders in self.names().items()]
+        return [
+            self._look(name, folders)
+            for name, claims in self.names().items()
+            for folders in self.apart(claims)
+        ]
+
+    def find_all(self, name: str) -> list[ModelEntry]:
+        """A look at the models of that name: one, or none, where there are no namespaces.
+
+        Raises InferenceError as `names` does.
+        """
+        return [self._look(name, folders) for folders in self.apart(self.names().get(name, []))]
 
     def find(self, name: str) -> ModelEntry | None:
         """A look at one model; None where no repository has it. InferenceError as `names`."""
-        folders = self.names().get(name)
-        return self._look(name, folders) if folders else None
+        return next(iter(self.find_all(name)), None)
+
+    def apart(self, folders: list[Path]) -> list[list[Path]]:
+        """Of the folders that claim a name: those of each model."""
+        if self.namespaced:
+            return [[folder] for folder in folders]
+        return [folders] if folders else []
+
+    def namespace(self, folder: Path) -> str:
+        """A model's, by its folder: the repository as it was named; empty without namespaces."""
+        if not self.namespaced:
+            return ""
+        return next((path for path, at in self._folders.items() if at == folder.parent), "")
 
     def _look(self, name: str, folders: list[Path]) -> ModelEntry:
-        entry = ModelEntry(name, folders[0])
+        entry = ModelEntry(name, folders[0], namespace=self.namespace(folders[0]))
         if len(folders) > 1:
             entry.error = invalid("model appears in two or more repositories")
             return entry

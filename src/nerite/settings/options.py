@@ -131,6 +131,9 @@ class Settings:
     model_config_name: str = _option(
         "", kinds.TEXT, "use configs/<name>.pbtxt of a model instead of config.pbtxt"
     )
+    model_namespacing: bool = _option(
+        False, kinds.BOOLEAN, "models of several repositories may have the same name"
+    )
     model_load_thread_count: int = _option(4, kinds.NUMBER, "models that load at once")
     model_load_retry_count: int = _option(
         0, kinds.COUNT, "further attempts for a model that does not load"

@@ -36,7 +36,6 @@ IGNORED = [
     _ignored("vertex-ai-port", kinds.PORT, _NO_PLATFORM),
     _ignored("vertex-ai-thread-count", kinds.NUMBER, _NO_PLATFORM),
     _ignored("vertex-ai-default-model", kinds.TEXT, _NO_PLATFORM),
-    _ignored("model-namespacing", kinds.BOOLEAN, "a model is known by its name alone"),
     _ignored("cache-directory", kinds.PATH, _NO_LIBRARIES),
     _ignored("repoagent-directory", kinds.PATH, _NO_LIBRARIES),
     _ignored("pinned-memory-pool-byte-size", kinds.BYTES, _OWN_POOLS),

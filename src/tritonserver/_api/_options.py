@@ -112,7 +112,10 @@ class Options:
         """The server that was asked for, not started. Raises Triton's exceptions."""
         paths = self.model_repository
         with raising():
-            repository = Repository([paths] if isinstance(paths, str) else paths)
+            folders = [paths] if isinstance(paths, str) else paths
+            repository = Repository(
+                folders, written=self.strict_model_config, namespaced=self.model_namespacing
+            )
         return SyncServer(
             repository, name=self.server_id, policy=self._policy(), log=log, cache=self._cache()
         )
