@@ -102,9 +102,9 @@ class ResponseIterator(_Iterator):
     def deliver(self, _: Call, answer: Answer) -> None:
         """What the call delivers to; from any thread."""
         response = self._response(answer)
-        self._responses.put(response)
-        if self._users is not None:
+        if self._users is not None:  # first: who has read all of ours finds all in theirs
             self._users.put(response)
+        self._responses.put(response)
 
     def __iter__(self) -> ResponseIterator:
         return self
@@ -126,9 +126,9 @@ class AsyncResponseIterator(_Iterator):
             raise InvalidArgumentError(f"response_queue must be an asyncio.Queue, not {users}")
         self._loop = asyncio.get_running_loop()
         self._responses: asyncio.Queue[InferenceResponse] = asyncio.Queue()
-        self._puts: list[Callable[[Any], None]] = [self._responses.put_nowait]
-        if users is not None:
-            self._puts.append(users.put_nowait)
+        # The user's first: who has read all of ours finds all in theirs.
+        queues = (self._responses,) if users is None else (users, self._responses)
+        self._puts: list[Callable[[Any], None]] = [one.put_nowait for one in queues]
 
     def deliver(self, _: Call, answer: Answer) -> None:
         """What the call delivers to; from any thread."""
