@@ -12,15 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import grpc
-
 import nerite
 from nerite import painter, settings, telemetry
 from nerite.cache.base import Cache
 from nerite.cache.config import open_cache
 from nerite.core.errors import InferenceError
 from nerite.core.stats import Recording
-from nerite.frontends import ports
+from nerite.frontends import http2, ports
 from nerite.frontends.app import App
 from nerite.frontends.asgi import Bridge
 from nerite.frontends.http1 import Handler
@@ -28,7 +26,7 @@ from nerite.frontends.jobs.place import DatabaseError
 from nerite.frontends.machine import Machine
 from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
-from nerite.frontends.v2_grpc import open_grpc
+from nerite.frontends.v2_grpc import grpc_listener
 from nerite.frontends.v2_metadata import server_metadata
 from nerite.instances.host_policy import cores_of
 from nerite.instances.rate_limiter import RateLimiter
@@ -102,7 +100,7 @@ class Launch:
         self._keys = _read(lambda: ports.read_keys(options))
         self._images: Bridge | None = None
         self._page = ""
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: http2.Listener | None = None
 
     async def serve(self) -> None:
         """Start, serve, drain. Raises StartError."""
@@ -148,9 +146,9 @@ class Launch:
         if self._grpc is None:
             await server.close(seconds)
             return
-        closing = asyncio.ensure_future(self._grpc.stop(seconds))
+        closing = asyncio.ensure_future(self._grpc.close(seconds))
         await server.close(seconds)
-        await self._grpc.stop(1.0)  # streams may be open in which nothing is asked
+        await self._grpc.close(1.0)  # streams may be open in which nothing is asked
         await closing
 
     async def _load(self, server: Server) -> None:
@@ -186,9 +184,8 @@ class Launch:
         answered (live, not ready) while they do."""
         options = self._options
         if options.allow_grpc:
-            self._grpc = self._open_grpc(server)
-            await self._grpc.start()
-            stack.push_async_callback(self._grpc.stop, 1.0)
+            self._grpc = await self._open_grpc(server)
+            stack.push_async_callback(self._grpc.close, 1.0)
         metrics = _metrics(server, options) if options.allow_metrics else None
         if options.allow_http:
             intake = ports.http_intake(options)
@@ -215,13 +212,18 @@ class Launch:
         stack.push_async_callback(store.close)
         return store
 
-    def _open_grpc(self, server: Server) -> grpc.aio.Server:
-        address, port = self._options.grpc_address, self._options.grpc_port
-        wanted = _read(lambda: ports.grpc_port(self._options, self._keys))
+    async def _open_grpc(self, server: Server) -> http2.Listener:
+        options = self._options
+        address, port = options.grpc_address, options.grpc_port
+        tls = _read(lambda: ports.grpc_tls(options))
+        wanted = _read(lambda: ports.grpc_port(options, self._keys))
         try:
-            listener, port = open_grpc(server, nerite.__version__, self._regions, wanted)
+            sock = ports.bind(address, port, shared=options.reuse_grpc_port)
         except OSError:
             raise StartError(_taken("GRPC", address, port)) from None
+        listener = grpc_listener(server, nerite.__version__, self._regions, wanted)
+        port = sock.getsockname()[1]
+        await listener.start(sock, tls)
         self._services.append(f"Started GRPCInferenceService at {address}:{port}")
         return listener
 

@@ -7,19 +7,19 @@ import pytest
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
-from nerite.frontends.delay import delays
+from nerite.frontends.delay import delay
 
 from ..server.conftest import ADD_SUB, ADD_SUB_CODE, Serving, add_model
 
 
 def test_none_unless_asked_for() -> None:
     variable = "TRITONSERVER_SERVER_DELAY_GRPC_RESPONSE_SEC"
-    assert not delays({})
-    assert not delays({variable: "0"})
-    assert len(delays({variable: "0.5"})) == 1
-    assert len(delays({"TRITONSERVER_DELAY_GRPC_PROCESS": "5"})) == 1
+    assert delay({}) is None
+    assert delay({variable: "0"}) is None
+    assert delay({variable: "0.5"}) is not None
+    assert delay({"TRITONSERVER_DELAY_GRPC_PROCESS": "5"}) is not None
     with pytest.raises(ValueError):
-        delays({variable: "soon"})
+        delay({variable: "soon"})
 
 
 def test_a_client_that_does_not_wait(

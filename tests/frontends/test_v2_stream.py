@@ -22,7 +22,7 @@ class _Broken:
 async def test_a_fault_is_told_in_the_stream() -> None:
     async def requests() -> AsyncIterator[Any]:
         for name in ("a", "b"):
-            yield pb.ModelInferRequest(model_name="m", id=name)
+            yield pb.ModelInferRequest(model_name="m", id=name).SerializeToString()
 
     stream = InferStream(
         cast(Server, _Broken()), Regions(allowed=False), requests(), {}, Forwarding()

@@ -156,7 +156,7 @@ def test_files_that_cannot_be_used(serve: Serve, tmp_path: Path, authority: Auth
         ((f"--https-cert={none}", key), "No such file or directory"),
         (
             ("--grpc-use-ssl", f"--grpc-server-cert={none}", f"--grpc-server-key={none}"),
-            f"No such file or directory: '{none}'",
+            f"cannot use {none} and {none} for gRPC: ",
         ),
     ):
         serving = serve(*flags)

@@ -39,17 +39,27 @@ def decompress(head: Head, body: Body, limit: int) -> Body:
         raise UnsupportedEncoding
     if not body:
         raise invalid("nothing to be decompressed")
+    try:
+        return inflated(body, limit)
+    except OverflowError:
+        raise invalid(
+            f"Decompressed data size exceeds the maximum allowed value of {limit} bytes. "
+            "Use --http-max-input-size to increase the limit."
+        ) from None
+    except ValueError as error:
+        raise invalid(f"failed to decompress the request's body: {error}") from None
+
+
+def inflated(data: Body, limit: int) -> bytearray:
+    """What gzip or zlib have made smaller. Raises ValueError; OverflowError beyond `limit`."""
     pieces = bytearray()
     try:
-        for piece in _pieces(memoryview(body)):
+        for piece in _pieces(memoryview(data)):
             pieces += piece
             if len(pieces) > limit:
-                raise invalid(
-                    f"Decompressed data size exceeds the maximum allowed value of {limit} bytes. "
-                    "Use --http-max-input-size to increase the limit."
-                )
+                raise OverflowError(f"it has more than {limit} bytes")
     except (zlib.error, EOFError) as error:
-        raise invalid(f"failed to decompress the request's body: {error}") from None
+        raise ValueError(str(error)) from None
     return pieces
 
 
@@ -75,9 +85,14 @@ def compress(head: Head, parts: Sequence[Body]) -> tuple[bytes, Sequence[Body]]:
     encoding = "identity" if accepted is None else preferred(accepted)
     if encoding == "identity" or not any(parts):
         return b"", parts
+    return b"Content-Encoding: %b\r\n" % encoding.encode(), [deflated(encoding, parts)]
+
+
+def deflated(encoding: str, parts: Sequence[Body]) -> bytes:
+    """The parts in one, made smaller: `gzip` or `deflate`."""
     stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOWS[encoding])
     pieces = [stream.compress(part) for part in parts]
-    return b"Content-Encoding: %b\r\n" % encoding.encode(), [b"".join([*pieces, stream.flush()])]
+    return b"".join([*pieces, stream.flush()])
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-import grpc
 
 from nerite.frontends.access import Access
 from nerite.frontends.complaints import complaint
 from nerite.frontends.http1 import Head, Reply
+from nerite.frontends.http2 import GrpcCode, Refusal
+from nerite.frontends.http2 import Head as RpcHead
 
 _READS = ("GET", "HEAD", "OPTIONS")
 _TOKENS = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
@@ -156,51 +154,21 @@ def _preflight(head: Head) -> Reply | None:
     return Reply(200, lines)
 
 
-class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Aborts the calls that are not let in. It costs every call something, so a server that
-    lets all of them in goes without."""
+class GrpcGuard:
+    """Says of each distinct head why it is not let in, if it is not."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
-    ) -> Any:
-        handler = await continuation(details)
-        problem = self._problem(details)
-        if problem is None or handler is None:
-            return handler
-        return _aborting(handler, *problem)
-
-    def _problem(self, details: Any) -> tuple[grpc.StatusCode, str] | None:
-        name = details.method.rpartition("/")[2]
+    def __call__(self, head: RpcHead) -> Refusal | None:
+        name = head.path.rpartition("/")[2]
         kind = _RPCS.get(name, "shared-memory" if "SharedMemory" in name else "")
-        metadata = {key: _text(value) for key, value in details.invocation_metadata}
         keys = self._access.keys
-        problem = keys.problem(metadata) if keys is not None and kind != "health" else None
+        problem = keys.problem(head.headers) if keys is not None and kind != "health" else None
         if problem is not None:
-            return grpc.StatusCode.UNAUTHENTICATED, problem
-        header = self._access.restriction(kind, metadata)
+            return Refusal(GrpcCode.UNAUTHENTICATED, problem)
+        header = self._access.restriction(kind, head.headers)
         if header is not None:
             text = f"This protocol is restricted, expecting header '{header}'"
-            return grpc.StatusCode.UNAVAILABLE, text
+            return Refusal(GrpcCode.UNAVAILABLE, text)
         return None
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")
-
-
-def _aborting(handler: Any, code: grpc.StatusCode, text: str) -> Any:
-    """A handler of the same kind that aborts."""
-
-    async def abort(request: Any, context: Any) -> None:
-        await context.abort(code, text)
-
-    async def abort_stream(requests: Any, context: Any) -> Any:
-        await context.abort(code, text)
-        yield
-
-    if handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(abort_stream)
-    return grpc.unary_unary_rpc_method_handler(abort)

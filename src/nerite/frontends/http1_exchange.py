@@ -59,7 +59,7 @@ class Exchange:
         self.begun_ns = begun_ns
         self.head = head
         self.body = body
-        self.on_disconnect: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], object] | None = None
 
     @property
     def open(self) -> bool:

@@ -19,8 +19,8 @@ class Stage:
 
     __slots__ = ("_data", "_searched", "at", "filled", "view")
 
-    def __init__(self) -> None:
-        self._data = bytearray(_SIZE)
+    def __init__(self, size: int = _SIZE) -> None:
+        self._data = bytearray(size)
         self.view = memoryview(self._data)
         self.at = 0
         self.filled = 0

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import grpc
+from typing import TYPE_CHECKING
 
 from nerite.frontends.access import ApiKeys, grpc_access, http_access
 from nerite.frontends.asgi import Asgi, Bridge
 from nerite.frontends.complaints import is_openai, limit_body
-from nerite.frontends.delay import delays
+from nerite.frontends.delay import GrpcDelay, delay
 from nerite.frontends.guard import GrpcGuard, HttpGuard
 from nerite.frontends.http1 import Handler, Head, Limits, Listener
+from nerite.frontends.http2 import Gate, Terms
 from nerite.frontends.images.store import Store
 from nerite.frontends.intake import Forwarding, Intake
 from nerite.frontends.jobs.place import Place
@@ -27,14 +24,8 @@ from nerite.settings import Settings
 if TYPE_CHECKING:
     from nerite.frontends.jobs.store import JobStore
 
-_INT32_MAX = 2**31 - 1
 # What gRPC's C core makes of these levels for a client that accepts every algorithm.
-_COMPRESSION = {
-    "none": grpc.Compression.NoCompression,
-    "low": grpc.Compression.Gzip,
-    "medium": grpc.Compression.Deflate,
-    "high": grpc.Compression.Deflate,
-}
+_COMPRESSION = {"none": "", "low": "gzip", "medium": "deflate", "high": "deflate"}
 
 
 def read_keys(settings: Settings) -> ApiKeys | None:
@@ -116,74 +107,67 @@ def http_tls(settings: Settings) -> ssl.SSLContext | None:
     """For HTTPS, if it is asked for. Raises ValueError."""
     if not settings.https_cert:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(settings.https_cert, settings.https_key)
-    except OSError as error:  # ssl.SSLError is one
-        files = f"{settings.https_cert} and {settings.https_key}"
-        raise ValueError(f"cannot use {files} for HTTPS: {error}") from None
-    return context
+    return _tls(settings.https_cert, settings.https_key, "http/1.1", "HTTPS")
 
 
 @dataclass(frozen=True)
 class GrpcPort:
-    """Where and how the gRPC server listens; credentials: None without TLS."""
+    """How the gRPC port serves. gate: None lets all in. compression: of answers, "" for none.
+    delay: of tests."""
 
-    address: str
-    port: int
-    options: Sequence[tuple[str, int]]
-    credentials: Any = None
-    compression: Any = None
-    interceptors: Sequence[Any] = ()
+    terms: Terms
+    gate: Gate | None = None
+    compression: str = ""
+    delay: GrpcDelay | None = None
     forward: Forwarding = field(default_factory=Forwarding)
 
 
 def grpc_port(settings: Settings, keys: ApiKeys | None) -> GrpcPort:
-    """Raises ValueError and OSError for files that cannot be used."""
     access = grpc_access(settings, keys)
-    guards = [GrpcGuard(access)] if access.keys is not None or access.restricted else []
     return GrpcPort(
-        settings.grpc_address,
-        settings.grpc_port,
-        _options(settings),
-        _credentials(settings),
+        _terms(settings),
+        GrpcGuard(access) if access.keys is not None or access.restricted else None,
         _COMPRESSION[settings.grpc_infer_response_compression_level],
-        [*guards, *delays(os.environ)],
+        delay(os.environ),
         Forwarding(settings.grpc_header_forward_pattern),
     )
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    options = [
-        ("grpc.max_send_message_length", _INT32_MAX),
-        ("grpc.max_receive_message_length", _INT32_MAX),
-        # Without it a port in use would be an error nobody hears of: a second listener.
-        ("grpc.so_reuseport", int(settings.reuse_grpc_port)),
-        ("grpc.keepalive_time_ms", settings.grpc_keepalive_time),
-        ("grpc.keepalive_timeout_ms", settings.grpc_keepalive_timeout),
-        ("grpc.keepalive_permit_without_calls", int(settings.grpc_keepalive_permit_without_calls)),
-        ("grpc.http2.max_pings_without_data", settings.grpc_http2_max_pings_without_data),
-        (
-            "grpc.http2.min_ping_interval_without_data_ms",
-            settings.grpc_http2_min_recv_ping_interval_without_data,
-        ),
-        ("grpc.http2.max_ping_strikes", settings.grpc_http2_max_ping_strikes),
-    ]
-    if settings.grpc_max_connection_age:
-        options.append(("grpc.max_connection_age_ms", settings.grpc_max_connection_age))
-    if settings.grpc_max_connection_age_grace:
-        grace = settings.grpc_max_connection_age_grace
-        options.append(("grpc.max_connection_age_grace_ms", grace))
-    return options
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        keepalive_time=settings.grpc_keepalive_time / 1000,
+        keepalive_timeout=settings.grpc_keepalive_timeout / 1000,
+        permit_without_calls=settings.grpc_keepalive_permit_without_calls,
+        max_pings_without_data=settings.grpc_http2_max_pings_without_data,
+        min_ping_interval=settings.grpc_http2_min_recv_ping_interval_without_data / 1000,
+        max_ping_strikes=settings.grpc_http2_max_ping_strikes,
+        max_age=settings.grpc_max_connection_age / 1000,
+        max_age_grace=settings.grpc_max_connection_age_grace / 1000,
+    )
 
 
-def _credentials(settings: Settings) -> Any:
+def grpc_tls(settings: Settings) -> ssl.SSLContext | None:
+    """For gRPC, if it is asked for. Raises ValueError."""
     if not (settings.grpc_use_ssl or settings.grpc_use_ssl_mutual):
         return None
-    key = Path(settings.grpc_server_key).read_bytes()
-    certificate = Path(settings.grpc_server_cert).read_bytes()
-    mutual = settings.grpc_use_ssl_mutual
-    root = Path(settings.grpc_root_cert).read_bytes() if mutual else None
-    return grpc.ssl_server_credentials([(key, certificate)], root, mutual)
+    context = _tls(settings.grpc_server_cert, settings.grpc_server_key, "h2", "gRPC")
+    if settings.grpc_use_ssl_mutual:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(settings.grpc_root_cert)
+        except OSError as error:
+            text = f"cannot use {settings.grpc_root_cert} for gRPC: {error}"
+            raise ValueError(text) from None
+    return context
+
+
+def _tls(certificate: str, key: str, protocol: str, name: str) -> ssl.SSLContext:
+    """Raises ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([protocol])
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"cannot use {certificate} and {key} for {name}: {error}") from None
+    return context

@@ -44,14 +44,14 @@ class GenerateDoor:
         model = self._server.taking(name, version)
         request = self._request(model, version, exchange)
         deliver = _Single(exchange, str(model.version), told=not model.decoupled).deliver
-        ask(model, self._server.tracer, exchange, request, deliver)
+        ask(model, self._server.tracer, exchange, request, deliver, "HTTP")
 
     def stream(self, name: str, version: str, exchange: Exchange) -> None:
         """Every answer, as a server-sent event."""
         model = self._server.taking(name, version)
         request = self._request(model, version, exchange)
         deliver = _Events(exchange, str(model.version)).deliver
-        ask(model, self._server.tracer, exchange, request, deliver)
+        ask(model, self._server.tracer, exchange, request, deliver, "HTTP")
 
     def _request(self, model: Model, version: str, exchange: Exchange) -> Request:
         document = json_document(exchange.body)

@@ -80,7 +80,7 @@ class _Route:
         target = target_of(model, form, self._regions)
         request = placed(request, target)
         deliver = partial(_deliver, exchange, target, self._accepts)
-        ask(model, self._server.tracer, exchange, request, deliver)
+        ask(model, self._server.tracer, exchange, request, deliver, "HTTP")
 
     def _decode(self, exchange: Exchange, model: Model) -> tuple[Request, OutputForm]:
         body, length = exchange.body, self._length

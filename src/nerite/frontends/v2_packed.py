@@ -18,6 +18,7 @@ from nerite.core.layout import Cut, Layout, Packed, tight
 from nerite.core.request import Request, Response
 from nerite.core.tensor import numpy_dtype
 from nerite.frontends import v2_proto
+from nerite.frontends.http1 import Body
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_response import OutputForm, Target
 
@@ -52,7 +53,7 @@ class Messages:
         self._kinds: dict[bytes, _Kind] = {}
         self._heads: dict[tuple[OutputForm, Layout], _Head] = {}
 
-    def decode(self, data: bytes) -> tuple[Request, OutputForm]:
+    def decode(self, data: Body) -> tuple[Request, OutputForm]:
         """A ModelInferRequest as Request, and the form its answer is wanted in.
 
         Raises InferenceError with Triton's texts.
@@ -105,14 +106,14 @@ class Messages:
         return b"".join(parts)
 
 
-def _parse(data: bytes) -> Any:
+def _parse(data: Body) -> Any:
     try:
-        return pb.ModelInferRequest.FromString(data)
+        return pb.ModelInferRequest.FromString(bytes(data))
     except DecodeError:
         raise invalid("the message is no ModelInferRequest") from None
 
 
-def _split(data: bytes) -> tuple[bytes, str, list[tuple[int, int]]] | None:
+def _split(data: Body) -> tuple[bytes, str, list[tuple[int, int]]] | None:
     """What precedes the tensors but for the id, the id, and where each tensor lies.
 
     None where the fields are not in a writer's order, or are none of this message's.
@@ -135,11 +136,13 @@ def _split(data: bytes) -> tuple[bytes, str, list[tuple[int, int]]] | None:
             elif parts or tag & 7 != 2 or tag >= _RAW_INPUT:
                 return None
             elif tag == _ID:
-                name, id_start, id_end = data[position:stop].decode(), start, stop
+                name, id_start, id_end = bytes(data[position:stop]).decode(), start, stop
             position = stop
     except (IndexError, UnicodeDecodeError):
         return None
-    return (data[:id_start] + data[id_end:first], name, parts) if position == end else None
+    if position != end:
+        return None
+    return bytes(data[:id_start]) + bytes(data[id_end:first]), name, parts
 
 
 def _layout(message: Any) -> Layout | None:

@@ -20,9 +20,11 @@ from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
+from nerite.frontends.http1 import Body
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_response import Target, placed, target_of
+from nerite.frontends.v2_service import read
 from nerite.server import Server
 from nerite.tracing.tracer import Carrier
 
@@ -52,11 +54,11 @@ class InferStream:
         self,
         server: Server,
         regions: Regions,
-        requests: AsyncIterator[Any],
+        requests: AsyncIterator[Body],
         headers: Carrier,
         forward: Forwarding,
     ) -> None:
-        """headers: what the stream was opened with."""
+        """requests: messages as bytes. headers: what the stream was opened with."""
         self._forward = forward
         self._server = server
         self._regions = regions
@@ -90,10 +92,10 @@ class InferStream:
 
     async def _read(self) -> None:
         try:
-            async for message in self._requests:
+            async for data in self._requests:
                 try:
-                    self._begin(message)
-                except InferenceError as error:  # it has no field that can be read
+                    self._begin(read(pb.ModelInferRequest, data))
+                except InferenceError as error:  # it is no message
                     self._ready.append(_error(_Turn(Request("", {}), False), error))
                     self._news.set()
         finally:
