@@ -173,9 +173,8 @@ class Launch:
         log.info("", extra={"table": _table(states)})
         options = telemetry.table(("Option", "Value"), _shown(server, self._options))
         log.info("", extra={"table": options})
-        failed = [state for state in states if state.model is None]
-        if failed and self._options.exit_on_error:
-            reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
+        if server.failed and self._options.exit_on_error:
+            reasons = "".join(f"\n  {state.name}: {state.reason}" for state in server.failed)
             text = f"creating server: Internal - failed to load all models{reasons}"
             raise StartError(text)
 

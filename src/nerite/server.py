@@ -263,6 +263,16 @@ class Server:
             for number in sorted(versions.states)
         ]
 
+    @property
+    def failed(self) -> list[ModelState]:
+        """What should be loaded and is not, also where there is nothing to have a state."""
+        nothing = [
+            ModelState(one.name, 0, "UNAVAILABLE", one.wanted.error.message)
+            for one in self._models.values()
+            if not one.states and one.wanted is not None and one.wanted.error is not None
+        ]
+        return [*nothing, *(state for state in self.states() if state.model is None)]
+
     async def index(self, *, ready: bool = False) -> list[ModelState]:
         """The repository's models, loaded or not (then with an empty state and version 0).
 

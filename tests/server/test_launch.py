@@ -142,6 +142,13 @@ def test_a_model_without_a_config_where_none_is_completed(serve: Serve, tmp_path
             client.get_model_metadata("bare")
 
 
+def test_a_missing_config_ends_the_start_where_errors_do(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "bare" / "1").mkdir(parents=True)
+    serving = serve(f"--model-repository={tmp_path}", "--disable-auto-complete-config")
+    assert serving.wait() == 1
+    assert "failed to load all models\n  bare: failed to open text file for read" in serving.log
+
+
 def test_a_model_that_does_not_load(serve: Serve, tmp_path: Path) -> None:
     add_model(tmp_path, "good", ADD_SUB, ADD_SUB_CODE)
     add_model(tmp_path, "bad", identity("FP32"), "raise ImportError('no such thing')")

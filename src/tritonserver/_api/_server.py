@@ -90,7 +90,7 @@ class Server:
         return self
 
     def _check_loaded(self) -> None:
-        failed = [state for state in self.ask(lambda core: core.states()) if state.model is None]
+        failed = self.ask(lambda core: core.failed)
         if failed and self.options.exit_on_error:
             self.stop()
             reasons = "".join(f"\n  {state.name}: {state.reason}" for state in failed)
