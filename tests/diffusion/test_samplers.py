@@ -42,10 +42,10 @@ def network(sample, timestep):
     return np.tanh(sample * 0.7) * np.cos(timestep / 300) + 0.1 * np.sin(sample * 3 + timestep)
 
 
-def theirs(options, steps, kind, begin=0, image=None):
+def theirs(options, steps, kind, begin=0, image=None, mu=None):
     """The latents after every step, as a diffusers pipeline walks them."""
     scheduler = getattr(diffusers, kind).from_config(options)
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(steps, **({} if mu is None else {"mu": mu}))
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn(SHAPE, generator=generator)
     timesteps = scheduler.timesteps[begin * scheduler.order :]
@@ -71,9 +71,9 @@ def theirs(options, steps, kind, begin=0, image=None):
     return walked, seen
 
 
-def ours(options, steps, scheduler=None, begin=0, image=None, tensor=np.asarray):
+def ours(options, steps, scheduler=None, begin=0, image=None, tensor=np.asarray, tokens=0):
     """The same, of numpy's arrays, or of what ``tensor`` makes of those."""
-    table = build_table(options, steps, scheduler, begin=begin)
+    table = build_table(options, steps, scheduler, begin=begin, tokens=tokens)
     generator = TorchGenerator(3)
     noise = generator.normal(SHAPE)
     states = np.zeros((1, SLOTS, *SHAPE[1:]), np.float32)
@@ -92,9 +92,9 @@ def ours(options, steps, scheduler=None, begin=0, image=None, tensor=np.asarray)
     return walked, list(table.timesteps)
 
 
-def assert_same_walk(options, steps, kind, **start):
-    expected, visited = theirs(options, steps, kind, **start)
-    walked, timesteps = ours({**options, "_class_name": kind}, steps, **start)
+def assert_same_walk(options, steps, kind, *, mu=None, tokens=0, **start):
+    expected, visited = theirs(options, steps, kind, mu=mu, **start)
+    walked, timesteps = ours({**options, "_class_name": kind}, steps, tokens=tokens, **start)
     np.testing.assert_allclose(timesteps, visited, rtol=0, atol=2e-3)
     assert len(walked) == len(expected)
     for latents, reference in zip(walked, expected, strict=True):
@@ -252,6 +252,7 @@ FLOWING = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
         {"algorithm_type": "sde-dpmsolver++"},
         {"num_train_timesteps": 500},
         {"use_karras_sigmas": True},
+        {"shift_terminal": 0.1, "flow_shift": 3.0},
         {"prediction_type": "v_prediction"},
     ],
     ids=str,
@@ -261,7 +262,8 @@ def test_solvers_of_flow_matching(kind, extra):
         with pytest.raises(ValueError, match="use_flow_sigmas excludes other ways"):
             build_table({**FLOWING, **extra, "_class_name": kind}, 4)
         return
-    if kind.startswith("UniPC") and "algorithm_type" in extra:
+    unknown = "algorithm_type" if kind.startswith("UniPC") else "shift_terminal"
+    if unknown in extra:
         return  # which it does not know
     for steps in (4, 20):
         assert_same_walk({**FLOWING, **extra}, steps, kind)
@@ -290,14 +292,32 @@ def test_quantiles_are_scipys():
         np.testing.assert_allclose(beta_quantiles(shares, shape), expected, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", ["exponential", "linear"])
+@pytest.mark.parametrize("extra", [{}, {"shift_terminal": 0.1}, {"use_karras_sigmas": True}])
+@pytest.mark.parametrize("shape", ["exponential", "linear"])
 @pytest.mark.parametrize("tokens", [256, 1024, 4096])
-def test_flow_matching_shifts_by_the_size_of_the_picture(kind, tokens):
-    options = {"_class_name": FLOW, "use_dynamic_shifting": True, "time_shift_type": kind}
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler.from_config(options)
-    scheduler.set_timesteps(9, mu=0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))
-    table = build_table(options, 9, tokens=tokens)
-    np.testing.assert_allclose(table.timesteps, scheduler.timesteps.numpy(), atol=1e-2)
+@pytest.mark.parametrize("kind", [FLOW, "UniPCMultistepScheduler", "DPMSolverMultistepScheduler"])
+def test_flow_matching_shifts_by_the_size_of_the_picture(kind, tokens, shape, extra):
+    if kind.startswith("DPM") and (extra or shape == "linear"):
+        return  # which it does not know
+    options = {"use_dynamic_shifting": True, "time_shift_type": shape, **extra}
+    if kind != FLOW:
+        options |= FLOWING
+    mu = 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
+    for steps in (2, 9, 20):
+        assert_same_walk(options, steps, kind, mu=mu, tokens=tokens)
+
+
+def test_a_solver_in_the_place_of_eulers_shifts_by_size_too():
+    own = {"_class_name": FLOW, "use_dynamic_shifting": True, "shift": 3.0, "max_shift": 2.0}
+    mu = 0.5 + (2.0 - 0.5) * (1024 - 256) / (4096 - 256)
+    for name, kind in (
+        ("unipc", "UniPCMultistepScheduler"),
+        ("dpm++_2m", "DPMSolverMultistepScheduler"),
+    ):
+        expected, visited = theirs({**own, **FLOWING}, 9, kind, mu=mu)
+        walked, timesteps = ours(own, 9, name, tokens=1024)
+        np.testing.assert_allclose(timesteps, visited, atol=2e-3)
+        np.testing.assert_allclose(walked[-1], expected[-1], atol=1e-4)
 
 
 def test_torchs_tensors_walk_as_numpys_do():
@@ -390,8 +410,6 @@ def test_models_of_flow_matching_have_their_own():
         ValueError, match=r"'euler' does not fit this model; known: dpm.*flow_euler"
     ):
         build_table({"_class_name": FLOW}, 4, "euler")
-    with pytest.raises(ValueError, match=r"use_dynamic_shifting is served by FlowMatchEuler"):
-        build_table({"_class_name": FLOW, "use_dynamic_shifting": True}, 4, "unipc")
     with pytest.raises(ValueError, match=r"'flow_euler' does not fit this model; known: ddim"):
         build_table({**SD, "_class_name": "PNDMScheduler"}, 4, "flow_euler")
 
@@ -418,7 +436,32 @@ def test_an_option_that_we_lack_is_named(option, value):
         build_table(options, 4)
 
 
-def test_pndm_with_runge_kutta_steps_is_refused():
+RUNGE_KUTTA = {
+    "leading": {},
+    "trailing": {"timestep_spacing": "trailing"},
+    "linspace": {"timestep_spacing": "linspace"},
+    "v": {"prediction_type": "v_prediction"},
+    "alpha one": {"set_alpha_to_one": True, "steps_offset": 0},
+    "short training": {"num_train_timesteps": 400},
+    "trained betas": {"trained_betas": [0.001 + 0.00001 * i for i in range(1000)]},
+}
+
+
+@pytest.mark.parametrize("extra", RUNGE_KUTTA.values(), ids=RUNGE_KUTTA.keys())
+def test_pndm_with_runge_kutta_steps(extra):
+    options = {**SD, "skip_prk_steps": False, **extra}
+    for steps in (4, 5, 7, 20, 50):
+        assert_same_walk(options, steps, "PNDMScheduler")
+
+
+@pytest.mark.parametrize("begin", [1, 2, 5, 8])
+def test_pndm_with_runge_kutta_steps_from_an_image(begin):
+    image = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    options = {**SD, "skip_prk_steps": False}
+    assert_same_walk(options, 9, "PNDMScheduler", begin=begin, image=image)
+
+
+def test_runge_kutta_steps_say_how_many_they_take():
     options = {**SD, "_class_name": "PNDMScheduler", "skip_prk_steps": False}
-    with pytest.raises(ValueError, match="skip_prk_steps"):
-        build_table(options, 4)
+    with pytest.raises(ValueError, match="steps is 3: PNDM with Runge-Kutta steps takes at least"):
+        build_table(options, 3)

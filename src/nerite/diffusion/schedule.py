@@ -247,8 +247,6 @@ def flow_levels(config: ScheduleConfig, flow: Floats, last: float) -> tuple[Floa
 
     The sigmas are noise over signal here too. ``last`` is the flow at which the walk ends.
     """
-    if config.use_dynamic_shifting:
-        raise ValueError("use_dynamic_shifting is served by FlowMatchEulerDiscreteScheduler only")
     # As near to pure noise as diffusers gets: one step nearer would count in the logarithm.
     rounded = np.append(flow, last).astype(np.float32).astype(np.float64)
     return flow * config.num_train_timesteps, rounded / (1 - rounded)
@@ -257,6 +255,24 @@ def flow_levels(config: ScheduleConfig, flow: Floats, last: float) -> tuple[Floa
 def shifted(shift: float, flow: Floats | float) -> Floats:
     """More time among the noise, for larger pictures (arXiv 2403.03206)."""
     moved: Floats = shift * np.asarray(flow) / (1 + (shift - 1) * np.asarray(flow))
+    return moved
+
+
+def dynamic_shift(config: ScheduleConfig, tokens: int) -> float:
+    """The shift for a picture of so many patches, by those of the smallest and the largest one."""
+    base, largest = config.base_image_seq_len, config.max_image_seq_len
+    slope = (config.max_shift - config.base_shift) / (largest - base)
+    mu = config.base_shift + slope * (tokens - base)
+    return float(np.exp(mu)) if config.time_shift_type == "exponential" else mu
+
+
+def stretched(config: ScheduleConfig, flow: Floats) -> Floats:
+    """``flow``, ending at ``shift_terminal`` where there is one."""
+    left = 1 - flow
+    if not config.shift_terminal or not left[-1]:  # one step has no way to stretch
+        return flow
+    # In the order of diffusers: the last timestep may round either way.
+    moved: Floats = 1 - left / (left[-1] / (1 - config.shift_terminal))
     return moved
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nerite.diffusion.samplers.ddim import ddim
@@ -14,7 +15,7 @@ from nerite.diffusion.samplers.lms import lms
 from nerite.diffusion.samplers.pndm import pndm
 from nerite.diffusion.samplers.table import SLOTS, Mix, Table, advance
 from nerite.diffusion.samplers.unipc import unipc
-from nerite.diffusion.schedule import ScheduleConfig
+from nerite.diffusion.schedule import ScheduleConfig, dynamic_shift
 
 __all__ = ["FLOW", "KNOWN_SCHEDULERS", "SLOTS", "Mix", "Table", "advance", "build_table"]
 
@@ -108,7 +109,10 @@ def build_table(
         config = ScheduleConfig.read({**options, **overrides})
         return flow_euler(config, steps, begin, tokens)
     build, defaults = _KINDS[kind]
-    return build(ScheduleConfig.read({**defaults, **options, **overrides}), steps, begin)
+    config = ScheduleConfig.read({**defaults, **options, **overrides})
+    if config.use_dynamic_shifting:
+        config = replace(config, flow_shift=dynamic_shift(config, tokens))
+    return build(config, steps, begin)
 
 
 def _find(name: str) -> tuple[str, Mapping[str, Any]]:

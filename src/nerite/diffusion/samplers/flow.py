@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from nerite.diffusion.samplers.table import NOISE, OUTPUT, Mix, Steps, Table, slots
-from nerite.diffusion.schedule import Floats, ScheduleConfig, respaced_sigmas, shifted
+from nerite.diffusion.schedule import (
+    Floats,
+    ScheduleConfig,
+    dynamic_shift,
+    respaced_sigmas,
+    shifted,
+    stretched,
+)
 
 
 def flow_euler(config: ScheduleConfig, steps: int, begin: int, tokens: int) -> Table:
@@ -24,28 +31,13 @@ def flow_euler(config: ScheduleConfig, steps: int, begin: int, tokens: int) -> T
 
 def _sigmas(config: ScheduleConfig, steps: int, tokens: int) -> Floats:
     """float64 [steps], falling from 1 (mostly)."""
-    last = 1 / config.num_train_timesteps
+    last: Floats | float = 1 / config.num_train_timesteps
+    shift = config.shift
     if config.use_dynamic_shifting:
-        sigmas = _shifted(config, np.linspace(1, last, steps), _mu(config, tokens))
-    else:
-        # diffusers shifts the end of training, and then what lies between once more.
-        sigmas = shifted(config.shift, np.linspace(1, shifted(config.shift, last), steps))
-    if config.shift_terminal:
-        left = 1 - sigmas
-        sigmas = 1 - left * (1 - config.shift_terminal) / left[-1]
+        shift = dynamic_shift(config, tokens)
+    else:  # diffusers shifts the end of training, and then what lies between once more
+        last = shifted(shift, last)
+    sigmas = stretched(config, shifted(shift, np.linspace(1, last, steps)))
     if config.respaced:
         sigmas = respaced_sigmas(config, sigmas[0], sigmas[-1], steps)
     return sigmas
-
-
-def _shifted(config: ScheduleConfig, sigmas: Floats, mu: float) -> Floats:
-    weight = np.exp(mu) if config.time_shift_type == "exponential" else mu
-    shifted: Floats = weight / (weight + (1 / sigmas - 1))
-    return shifted
-
-
-def _mu(config: ScheduleConfig, tokens: int) -> float:
-    """On the line through the shifts of the smallest and the largest picture."""
-    base, largest = config.base_image_seq_len, config.max_image_seq_len
-    slope = (config.max_shift - config.base_shift) / (largest - base)
-    return config.base_shift + slope * (tokens - base)

@@ -13,6 +13,7 @@ from nerite.diffusion.schedule import (
     flow_levels,
     shifted,
     solver_levels,
+    stretched,
     usable_order,
 )
 
@@ -43,10 +44,8 @@ def unipc(config: ScheduleConfig, steps: int, begin: int) -> Table:
 def _levels(config: ScheduleConfig, steps: int) -> tuple[Floats, Floats]:
     ends = config.final_sigmas_type == "sigma_min"
     if config.use_flow_sigmas and not config.respaced:
-        if config.shift_terminal:
-            raise ValueError("shift_terminal is served by FlowMatchEulerDiscreteScheduler only")
         flow = np.linspace(1, 1 / config.num_train_timesteps, steps + 1)[:-1]
-        flow = shifted(config.flow_shift, flow)
+        flow = stretched(config, shifted(config.flow_shift, flow))
         if abs(flow[0] - 1) < _NOISE:
             flow[0] -= _NOISE  # of pure noise there is no logarithm
         return flow_levels(config, flow, flow[-1] if ends else 0.0)
