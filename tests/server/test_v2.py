@@ -129,6 +129,25 @@ def test_a_bad_request_is_told_what_is_wrong(
     client.infer("add_sub", two(door))
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "expected"),
+    [
+        ("FP32", 3, "input byte size mismatch for input 'INPUT1' for model"),
+        ("BYTES", 3, "expected 4 string elements for inference input 'INPUT1' for model"),
+        ("BYTES", 6, "unexpected number of string elements 5 for inference input 'INPUT1' for"),
+    ],
+)
+def test_of_data_that_do_not_fit_the_last_is_named(
+    client: Any, door: Any, kind: str, count: int, expected: str
+) -> None:
+    values = np.zeros(count, np.float32) if kind == "FP32" else np.full(count, b"x", object)
+    inputs = [tensor(door, f"INPUT{index}", values, kind) for index in (0, 1)]
+    for one in inputs:
+        one.set_shape([4])
+    with pytest.raises(InferenceServerException, match=expected):
+        client.infer("add_sub", inputs)
+
+
 def test_unknown_version(client: Any, door: Any) -> None:
     with pytest.raises(InferenceServerException, match="version 7 is not found"):
         client.infer("add_sub", two(door), model_version="7")

@@ -15,7 +15,7 @@ from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of, item_size, numpy_dtype, to_bytes
 from nerite.frontends.outputs import classify, written
 from nerite.frontends.regions import FAR, Regions
-from nerite.frontends.v2_request import element_count, tensor_from
+from nerite.frontends.v2_request import Misfit, element_count, tensor_from
 from nerite.frontends.v2_response import OutputForm, Target, Wish
 
 # The field of InferTensorContents that carries each datatype.
@@ -86,11 +86,17 @@ def _filed(message: Any, regions: Regions) -> Packed | None:
 
 def _inputs(message: Any, regions: Regions) -> dict[str, Tensor]:
     inputs: dict[str, Tensor] = {}
+    misfit: Misfit | None = None
     raw = iter(message.raw_input_contents)
     for entry in message.inputs:
         if entry.name in inputs:
             raise invalid(f"input '{entry.name}' already exists in request")
-        inputs[entry.name] = _input(entry, message, raw, regions)
+        try:
+            inputs[entry.name] = _input(entry, message, raw, regions)
+        except Misfit as error:
+            misfit = error
+    if misfit is not None:
+        raise misfit
     if next(raw, None) is not None:
         raise invalid(f"unexpected additional input data for model '{message.model_name}'")
     return inputs

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nerite.core.errors import invalid
+from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.layout import Layout, Packed, aligned, tight
 from nerite.core.request import NO_PARAMETERS, Parameter, Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype, split_bytes
@@ -164,6 +164,7 @@ class Template:
         self, data: memoryview, values: Iterator[Any], regions: Regions
     ) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
+        misfit: Misfit | None = None
         position = 0
         model = self._request.model
         for one in self._inputs:
@@ -183,9 +184,14 @@ class Template:
                     f"unexpected size for input '{one.name}', expecting {missing} additional "
                     f"bytes for model '{model}'"
                 )
-            tensors[one.name] = tensor_from(
-                part, one.name, model, one.datatype, one.shape, one.count
-            )
+            try:
+                tensors[one.name] = tensor_from(
+                    part, one.name, model, one.datatype, one.shape, one.count
+                )
+            except Misfit as error:
+                misfit = error
+        if misfit is not None:
+            raise misfit
         if position != len(data):
             raise invalid(f"unexpected additional input data for model '{model}'")
         return tensors
@@ -241,6 +247,14 @@ class _Input:
             )
 
 
+class Misfit(InferenceError):
+    """An input's data are too many or too few for its shape. Of several that are, Triton names
+    the last."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Status.INVALID_ARG, message)
+
+
 def element_count(name: str, shape: tuple[int, ...], size: int) -> int:
     """The elements, of `size` bytes each, in an input's shape.
 
@@ -267,25 +281,30 @@ def tensor_from(
 ) -> Tensor:
     """An input's raw bytes as a tensor; a view of them for all types but BYTES.
 
-    Raises InferenceError with Triton's text where their number does not fit the shape.
+    Raises Misfit with Triton's text where their number does not fit the shape.
     """
     if datatype == "BYTES":
         try:
             found = len(split_bytes(data))
         except ValueError as error:
-            raise invalid(
+            raise Misfit(
                 f"incomplete string length indicator for inference input '{name}' for model "
                 f"'{model}': {error}"
             ) from None
-        if found != count:
-            raise invalid(
+        if found > count:
+            raise Misfit(
+                f"unexpected number of string elements {count + 1} for inference input '{name}' "
+                f"for model '{model}', expecting {count}"
+            )
+        if found < count:
+            raise Misfit(
                 f"expected {count} string elements for inference input '{name}' for model "
                 f"'{model}', got {found}"
             )
     else:
         expected = count * numpy_dtype(datatype).itemsize
         if len(data) != expected:
-            raise invalid(
+            raise Misfit(
                 f"input byte size mismatch for input '{name}' for model '{model}'. Expected "
                 f"{expected}, got {len(data)}"
             )
