@@ -146,6 +146,9 @@ class Launch:
         if self._grpc is None:
             await server.close(seconds)
             return
+        if open_ones := len(self._grpc.connections):
+            text = "Timeout %d: Found %d gRPC service connections and inference handlers"
+            log.info(text, seconds, open_ones)
         closing = asyncio.ensure_future(self._grpc.close(seconds))
         await server.close(seconds)
         await self._grpc.close(1.0)  # streams may be open in which nothing is asked
