@@ -25,6 +25,7 @@ from nerite.repository.config import ModelConfig
 from nerite.repository.ensemble import check_steps, steps
 from nerite.repository.repository import ModelEntry
 from nerite.reshape import Reshape
+from nerite.schedulers.ensemble import EnsembleScheduler
 from nerite.schedulers.order import Order
 from nerite.scheduling import scheduler_of
 from nerite.warmup import warm_up_of
@@ -183,6 +184,11 @@ class Model:
         """The same for those who await the answers."""
         responses = Responses()
         return responses.watch(self.submit(request, responses.deliver))
+
+    def asked_by(self, call: Call) -> list[tuple[Request, Call | None]]:
+        """Of an ensemble: what its steps ask for `call`, without a Call while that must wait."""
+        scheduler = self._scheduler
+        return scheduler.asked_by(call) if isinstance(scheduler, EnsembleScheduler) else []
 
     def dispatch(self) -> None:
         """An instance came back or broke: look at the queue again."""

@@ -15,6 +15,9 @@ from nerite.core.home import Home
 from nerite.core.request import Request, Trace
 from nerite.instances.orders import Orders
 
+# Seconds from a question to the first look whether it can end, and from look to look.
+_FIRST_LOOK, _NEXT_LOOK = 0.05, 1.0
+
 Answered = Callable[[int, Answer], None]
 Replied = Callable[[int, Any], None]
 
@@ -40,6 +43,7 @@ class Asked:
         self._open: dict[int, _Question] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._watch: asyncio.TimerHandle | None = None
         self._working: set[asyncio.Task[None]] = set()
 
     def waiting(self, batches: Mapping[int, Any]) -> list[Call]:
@@ -73,17 +77,26 @@ class Asked:
         self._open[number] = _Question(call, batch)
         for parent in parents:
             parent.on_cancel(partial(self._parent_cancelled, number, parents))
-        if self._home.endless(call):
-            self._refuse(number, request)
+        if self._watch is None:
+            self._watch = self._loop.call_later(_FIRST_LOOK, self._look)
 
-    def _refuse(self, number: int, request: Request) -> None:
+    def _look(self) -> None:
+        """Refuse what would wait for ever, which the next answer may make of what is asked now."""
+        self._watch = None
+        for number, question in list(self._open.items()):
+            if self._home.endless(question.call):
+                self._refuse(number, question.call.request.model)
+        if self._open:
+            self._watch = self._loop.call_later(_NEXT_LOOK, self._look)
+
+    def _refuse(self, number: int, model: str) -> None:
         question = self._open.pop(number)
         question.call.cancel()
         text = (
-            f"Model {request.model} - Error when running inference: all instances of "
-            f"'{request.model}' are busy with requests that wait for this one, which would wait "
-            "for ever. Give the model more instances (instance_group), or do not ask it from a "
-            "model that it asks"
+            f"Model {model} - Error when running inference: all instances of '{model}', or of a "
+            "step of it, are busy with requests that wait for this one, which would wait for ever. "
+            "Give the model more instances (instance_group), or do not ask it from a model that it "
+            "asks"
         )
         self._answered(number, InferenceError(Status.UNAVAILABLE, text))
 
@@ -134,6 +147,8 @@ class Asked:
 
     def close(self) -> None:
         """Who asked is gone: cancel what is open, and let go of its metrics."""
+        if self._watch is not None:
+            self._watch.cancel()
         questions, self._open = self._open, {}
         for question in questions.values():
             question.call.cancel()

@@ -14,14 +14,11 @@ from typing import NamedTuple
 
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
-from nerite.core.request import Parameter, Request, Response
-from nerite.core.tensor import Tensor, fits
+from nerite.core.request import Request, Response
+from nerite.schedulers.held import Held, Sequence, sequence_of, shaped, take
 from nerite.schedulers.plan import Gate, Node, Plan, Step
 
 log = logging.getLogger(__name__)
-
-# Of a tensor that a step wrote: id, start and end of the sequence that the next steps belong to.
-Sequence = tuple[int | str, bool, bool]
 
 
 class Graph(NamedTuple):
@@ -45,6 +42,7 @@ class EnsembleScheduler:
         self.graph = graph
         self._gates = [Gate(graph.max_inflight) for _ in graph.steps]
         self._plans: dict[tuple[str, ...], Plan] = {}
+        self._runs: dict[Call, _Run] = {}
         self._closed = False
         if graph.max_inflight:
             log.info(
@@ -62,7 +60,13 @@ class EnsembleScheduler:
         if plan is None:
             outputs = request.outputs or tuple(self.graph.outputs)
             plan = self._plans[request.outputs] = Plan(self.graph.steps, self._gates, outputs)
-        _Run(self.graph, plan, call).start()
+        run = self._runs[call] = _Run(self.graph, plan, call, self._runs)
+        run.start()
+
+    def asked_by(self, call: Call) -> list[tuple[Request, Call | None]]:
+        """What the steps of a call are asking, without a Call where that waits at a gate."""
+        run = self._runs.get(call)
+        return [(ask.request, ask.call) for ask in run.asks] if run is not None else []
 
     def dispatch(self) -> None:
         """Nothing waits for an instance here."""
@@ -74,22 +78,6 @@ class EnsembleScheduler:
         self._closed = True
 
 
-class _Held:
-    """A tensor between steps. tensor: None where its step left it out, or the client an optional
-    input. left: how many have still to take it. batch: the items of the request it is the answer
-    to, 0 where its model does not batch."""
-
-    __slots__ = ("batch", "left", "sequence", "tensor")
-
-    def __init__(
-        self, tensor: Tensor | None, left: int, batch: int, sequence: Sequence | None
-    ) -> None:
-        self.tensor = tensor
-        self.left = left
-        self.batch = batch
-        self.sequence = sequence
-
-
 class _Run:
     """One request on its way.
 
@@ -98,25 +86,28 @@ class _Run:
     """
 
     __slots__ = (
-        "_asks",
         "_busy_ns",
         "_call",
         "_graph",
         "_held",
         "_holding",
         "_plan",
+        "_runs",
         "_sent",
         "_turns",
         "_turns_of",
         "_waiting",
+        "asks",
     )
 
-    def __init__(self, graph: Graph, plan: Plan, call: Call) -> None:
+    def __init__(self, graph: Graph, plan: Plan, call: Call, runs: dict[Call, _Run]) -> None:
+        """runs: those on their way, which it leaves at its end."""
+        self._runs = runs
         self._graph = graph
         self._plan = plan
         self._call = call
-        self._asks: set[_Ask] = set()
-        self._turns: dict[int, dict[str, _Held]] = {}
+        self.asks: set[_Ask] = set()
+        self._turns: dict[int, dict[str, Held]] = {}
         self._turns_of: dict[Node, int] = {}
         self._busy_ns = 0
         self._sent = False
@@ -137,7 +128,7 @@ class _Run:
         batch = call.batch_size if self._graph.batches else 0
         uses = self._plan.uses
         self._turns[0] = {
-            name: _Held(request.inputs.get(name), uses[name], batch, None)
+            name: Held(request.inputs.get(name), uses[name], batch, None)
             for name in self._graph.inputs
             if name in uses
         }
@@ -150,7 +141,7 @@ class _Run:
         for node in nodes:
             if all(name in held for name in node.reads):
                 asks.append(self._prepare(node, held, turn))
-        self._asks.update(asks)
+        self.asks.update(asks)
         if emits and all(name in held for name in self._plan.outputs):
             self._emit(held)
         if not held:
@@ -160,10 +151,10 @@ class _Run:
             ask.node.gate.enter(ask.start)
         if self._waiting and not self._holding:
             self._pace()
-        if not self._asks and not self.ended:
+        if not self.asks and not self.ended:
             self._finish()
 
-    def _prepare(self, node: Node, held: dict[str, _Held], turn: int) -> _Ask:
+    def _prepare(self, node: Node, held: dict[str, Held], turn: int) -> _Ask:
         step = node.step
         request = self._call.request
         inputs = {}
@@ -172,13 +163,13 @@ class _Run:
         for name, source, dims in node.inputs:
             one = held[source]
             if one.tensor is not None:
-                tensor = inputs[name] = _shaped(one.tensor, dims, step.batches, one.batch)
+                tensor = inputs[name] = shaped(one.tensor, dims, step.batches, one.batch)
                 if step.batches and tensor.ndim:
                     batch = tensor.shape[0]
             if sequence is None:
                 sequence = one.sequence
         for source in node.reads:
-            _take(held, source)
+            take(held, source)
         if sequence is None:
             sequence = (request.sequence_id, request.sequence_start, request.sequence_end)
         asked = Request(
@@ -200,7 +191,7 @@ class _Run:
     def answered(self, ask: _Ask, answer: Response) -> None:
         """A step has answered; a last answer may be nothing but the end of many."""
         if answer.final:
-            self._asks.discard(ask)
+            self.asks.discard(ask)
         if self.ended:
             return
         node = ask.node
@@ -209,14 +200,14 @@ class _Run:
         if answer.outputs or not answer.final or not (node.step.decoupled or ask.answered):
             ask.answered = True
             try:
-                sequence = _sequence(answer.parameters, ask.sequence)
+                sequence = sequence_of(answer.parameters, ask.sequence)
             except InferenceError as error:
                 self.fail(error)
                 return
             turn = self._turn(ask)
             held = self._turns.setdefault(turn, {})
             for name, target, uses in node.outputs:
-                held[target] = _Held(answer.outputs.get(name), uses, ask.batch, sequence)
+                held[target] = Held(answer.outputs.get(name), uses, ask.batch, sequence)
             nodes, emits = node.after, node.emits
         self._go_on(nodes, emits, turn)
 
@@ -242,7 +233,7 @@ class _Run:
         holding = self._held or self._waiting > 0
         if holding != self._holding:
             self._holding = holding
-            for ask in self._asks:
+            for ask in self.asks:
                 ask.hold(holding)
 
     def spent(self, call: Call) -> None:
@@ -252,21 +243,21 @@ class _Run:
             self._call.infer_ns += call.infer_ns
             self._busy_ns += max(call.ended_ns - call.taken_ns, 0)
 
-    def _emit(self, held: dict[str, _Held]) -> None:
+    def _emit(self, held: dict[str, Held]) -> None:
         outputs = {}
         sequence: Sequence | None = None
         for name in self._plan.outputs:
             one = held[name]
-            _take(held, name)
+            take(held, name)
             sequence = sequence or one.sequence
             if one.tensor is None:
                 log.debug("Composing models did not output tensor %s", name)
                 continue
             dims = self._graph.outputs[name]
-            outputs[name] = _shaped(one.tensor, dims, self._graph.batches, one.batch)
+            outputs[name] = shaped(one.tensor, dims, self._graph.batches, one.batch)
         names = ("sequence_id", "sequence_start", "sequence_end")
         parameters = dict(zip(names, sequence, strict=True)) if sequence else {}
-        self._send(Response(outputs, parameters, final=not self._asks))
+        self._send(Response(outputs, parameters, final=not self.asks))
 
     def _finish(self) -> None:
         """No step is left to be asked."""
@@ -286,6 +277,7 @@ class _Run:
         if response.final:
             call.taken_ns = max(call.received_ns, time.monotonic_ns() - self._busy_ns)
             call.execution_size = call.batch_size
+            self._runs.pop(call, None)
         call.send(response)
 
     def fail(self, error: InferenceError) -> None:
@@ -294,9 +286,10 @@ class _Run:
             return
         call = self._call
         call.taken_ns = call.input_ns = call.infer_ns = 0
+        self._runs.pop(call, None)
         text = f"in ensemble '{self._graph.name}', {error.message}"
         call.fail(InferenceError(error.status, text))
-        asks, self._asks = self._asks, set()
+        asks, self.asks = self.asks, set()
         self._turns.clear()
         for ask in asks:
             ask.cancel()
@@ -350,50 +343,16 @@ class _Ask:
         if answer.final:
             self.node.gate.leave()
 
+    @property
+    def call(self) -> Call | None:
+        return self._asked() if self._asked is not None else None
+
     def hold(self, held: bool) -> None:
-        call = self._asked() if self._asked is not None else None
+        call = self.call
         if self.node.step.holds and call is not None and call.hold is not None:
             call.hold(held)
 
     def cancel(self) -> None:
-        call = self._asked() if self._asked is not None else None
+        call = self.call
         if call is not None:
             call.cancel()
-
-
-def _take(held: dict[str, _Held], name: str) -> None:
-    one = held[name]
-    one.left -= 1
-    if not one.left:
-        del held[name]
-
-
-def _shaped(tensor: Tensor, dims: tuple[int, ...], batches: bool, batch: int) -> Tensor:
-    """A tensor of a model that batches for one that does not, or the other way round.
-
-    batch: the items it came with, 0 where it came without batch dimension.
-    """
-    if batches == (batch != 0):
-        return tensor
-    if batches:
-        return tensor.reshape((1, *tensor.shape)) if fits(tensor.shape, dims) else tensor
-    if batch == 1 and not fits(tensor.shape, dims):
-        return tensor.reshape(tensor.shape[1:])
-    return tensor
-
-
-def _sequence(parameters: Mapping[str, Parameter], asked: Sequence) -> Sequence:
-    """What a response says of the sequence that the next steps belong to, else as was asked."""
-    flags = [parameters.get(name) for name in ("sequence_start", "sequence_end")]
-    id = parameters.get("sequence_id")
-    if id is None and flags == [None, None]:
-        return asked
-    for name, flag in zip(("sequence_start", "sequence_end"), flags, strict=True):
-        if not isinstance(flag, (bool, type(None))):
-            raise invalid(f"expect parameter '{name}' to be TRITONSERVER_PARAMETER_BOOL")
-    if isinstance(id, bool) or not isinstance(id, (int, str, type(None))):
-        raise invalid(
-            "expected parameter 'sequence_id' to be TRITONSERVER_PARAMETER_INT or "
-            "TRITONSERVER_PARAMETER_STRING"
-        )
-    return (asked[0] if id is None else id, bool(flags[0]), bool(flags[1]))
