@@ -79,7 +79,7 @@ def test_a_server_that_drains_is_closed_to_grpc(serve: Serve, tmp_path: Path) ->
         asked = pool.submit(client.infer, "slow", [entry])
         serving.wait_for("begun")
         serving.process.send_signal(signal.SIGTERM)
-        serving.wait_for("Timeout 30: Found 2 gRPC service connections and inference handlers")
+        serving.wait_for("Timeout 30: Found 1 gRPC service connections and inference handlers")
         serving.wait_for("Model 'slow' (version 1) has 1 in-flight inferences")
         with pytest.raises(InferenceServerException, match="Connection refused"):
             late.is_server_live()
