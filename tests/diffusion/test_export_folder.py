@@ -1,13 +1,16 @@
 """A folder that `nerite export` writes paints what its source paints, on onnxruntime."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 
-from nerite.diffusion import Params, export
+from nerite.diffusion import Params, SafetyChecker, export
 
+from . import checkers
 from . import tiny as models
 
 torch = pytest.importorskip("torch")
@@ -65,6 +68,24 @@ def test_diffusers_own_onnx_pipeline_reads_it(made):
     pipe.set_progress_bar_config(disable=True)
     picture = pipe("a red house", num_inference_steps=2, height=64, width=64, output_type="np")
     assert picture.images.shape == (1, 64, 64, 3)
+
+
+def test_the_safety_checker_is_written_too(made, tmp_path):
+    from diffusers import OnnxStableDiffusionPipeline
+
+    folder = checkers.write(tmp_path / "checked", flags="all")
+    shutil.copytree(made("sd")[0], folder, dirs_exist_ok=True)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    target = tmp_path / "onnx"
+    export.export_folder(folder, target, told=lambda part: None)
+    assert SafetyChecker(target).flag(IMAGE[None]).tolist() == [True]
+    pipe = OnnxStableDiffusionPipeline.from_pretrained(target, provider="CPUExecutionProvider")
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("a red house", num_inference_steps=1, height=64, width=64, output_type="np")
+    assert picture.nsfw_content_detected == [True]
 
 
 def test_large_weights_lie_beside_the_graph(made, tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ _FAMILIES = {
 }
 _TASKS = ("Inpaint", "Img2Img", "")
 _COPIED = ("scheduler", "tokenizer", "tokenizer_2", "tokenizer_3", "feature_extractor")
+_CHECKER = "safety_checker"
 # Beyond this a graph and its weights do not fit into one file.
 _ONE_FILE = 1 << 30
 
@@ -66,8 +67,14 @@ def export_folder(
         if (folder / part).is_dir():
             shutil.copytree(folder / part, target / part)
             written[part] = index[part]
+    written[_CHECKER] = [None, None]
+    if index.get(_CHECKER, [None])[0] and (folder / _CHECKER).is_dir():
+        told(_CHECKER)
+        checker = open_part(folder, _CHECKER)
+        write_graph(checker, graph_of(_CHECKER, checker), target / _CHECKER, opset)
+        written[_CHECKER] = ["diffusers", "OnnxRuntimeModel"]
     further = {key: value for key, value in index.items() if not isinstance(value, list)}
-    content = {**further, **written, "safety_checker": [None, None]}
+    content = {**further, **written}
     (target / INDEX).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
@@ -99,6 +106,7 @@ def open_part(folder: Path, part: str) -> Any:
     import diffusers
     import torch
     import transformers
+    from diffusers.pipelines import stable_diffusion
 
     library, name = read_json(folder / INDEX)[part]
     weights = [path.name for path in (folder / part).glob("*.safetensors")]
@@ -109,7 +117,8 @@ def open_part(folder: Path, part: str) -> Any:
         options = {"dtype": torch.float32, "attn_implementation": "eager"}
     if all(".fp16" in weight for weight in weights):
         options["variant"] = "fp16"
-    kind: Any = getattr({"diffusers": diffusers}.get(library, transformers), name)
+    libraries = {"diffusers": diffusers, "stable_diffusion": stable_diffusion.safety_checker}
+    kind: Any = getattr(libraries.get(library, transformers), name)
     transformers.utils.logging.disable_progress_bar()
     module = kind.from_pretrained(
         folder / part, use_safetensors=True, local_files_only=True, **options
@@ -125,6 +134,8 @@ def graph_of(part: str, network: Any) -> Graph:
         return _unet(network)
     if part == "transformer":
         return _transformer(network)
+    if part == _CHECKER:
+        return _safety_checker(network)
     return _vae(part, network)
 
 
@@ -207,6 +218,17 @@ def _vae(part: str, vae: Any) -> Graph:
         return vae.encode(value).latent_dist.parameters
 
     return Graph(part, encode, {"sample": (picture, "b?hw")}, ["latent_parameters"])
+
+
+def _safety_checker(network: Any) -> Graph:
+    import torch
+
+    side = network.config.vision_config.image_size
+    inputs = {
+        "clip_input": (torch.randn(2, 3, side, side), "b???"),
+        "images": (torch.rand(2, 9, 9, 3), "bhw?"),
+    }
+    return Graph(_CHECKER, network.forward_onnx, inputs, ["out_images", "has_nsfw_concepts"])
 
 
 def _called(network: Any, call: Callable[..., Any]) -> Any:

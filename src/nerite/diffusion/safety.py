@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nerite.diffusion.folder import read_json_if_there
+from nerite.diffusion.network import expect_inputs
+from nerite.diffusion.runtimes.onnx import OnnxRuntime
+from nerite.diffusion.settings import Settings
 
-_PART, _EXTRACTOR = "safety_checker", "feature_extractor"
+_PART, _EXTRACTOR, _GRAPH = "safety_checker", "feature_extractor", "model.onnx"
+_FLAGGED = "has_nsfw_concepts"  # the graph's output
 _SIDE = 224
 # CLIP's, where the folder names no others.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _SPREAD = (0.26862954, 0.26130258, 0.27577711)
 
 
+Look = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
+"""Which of the pictures, float32 [n, 3, side, side] as CLIP sees them, are flagged: bool [n]."""
+
+
 class SafetyChecker:
-    """On the CPU, from safetensors only. Raises FileNotFoundError or ValueError."""
+    """On the CPU: a graph on onnxruntime, else safetensors on torch.
+
+    Raises FileNotFoundError or ValueError.
+    """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / _PART / "config.json").is_file():
-            raise FileNotFoundError(f"{folder / _PART} is missing: there is no safety checker")
+        part = folder / _PART
+        if not ((part / _GRAPH).is_file() or (part / "config.json").is_file()):
+            raise FileNotFoundError(f"{part} is missing: there is no safety checker")
         self._side, self._mean, self._spread = _read_settings(folder / _EXTRACTOR)
-        self._network = _open(folder / _PART)
+        self._look = _open_graph(part / _GRAPH) if (part / _GRAPH).is_file() else _open_torch(part)
 
     def flag(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which of the pictures, uint8 [n, h, w, 3], it would not show: bool [n]."""
-        import torch
-
-        seen = np.stack([self._prepare(image) for image in images])
-        with torch.no_grad():
-            # It blackens what it is given, so it is given nothing worth keeping.
-            blank = np.zeros((len(images), 1, 1, 3), np.float32)
-            _, flagged = self._network(images=blank, clip_input=torch.from_numpy(seen))
-        return np.array(flagged, bool)
+        return self._look(np.stack([self._prepare(image) for image in images]))
 
     def _prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As CLIP sees it: the short side scaled, the middle cut out, float32 [3, side, side]."""
@@ -59,11 +65,42 @@ def _read_settings(folder: Path) -> tuple[int, NDArray[np.float32], NDArray[np.f
     return side, mean, np.array(settings.get("image_std") or _SPREAD, np.float32)
 
 
-def _open(folder: Path) -> Any:
+def _open_graph(path: Path) -> Look:
+    """In diffusers' ONNX layout: ``clip_input`` and the pictures to blacken, one at a time."""
+    network = OnnxRuntime(path.parents[1], Settings()).load(_PART)
+    expect_inputs(network, _PART, {"clip_input": None, "images": None})
+    network.check_output(_FLAGGED)
+    # It blackens what it is given, so it is given nothing worth keeping.
+    sides = [side if isinstance(side, int) else 1 for side in network.inputs["images"].shape[1:3]]
+    blank = np.zeros((1, *sides, 3), np.float32)
+
+    def look(seen: NDArray[np.float32]) -> NDArray[np.bool_]:
+        feeds = [{"clip_input": one[None], "images": blank} for one in seen]
+        return np.array([network.run(feed, [_FLAGGED])[0].any() for feed in feeds], bool)
+
+    return look
+
+
+def _open_torch(folder: Path) -> Look:
+    network = _load(folder)
+
+    def look(seen: NDArray[np.float32]) -> NDArray[np.bool_]:
+        import torch
+
+        with torch.no_grad():
+            # It blackens what it is given, so it is given nothing worth keeping.
+            blank = np.zeros((len(seen), 1, 1, 3), np.float32)
+            _, flagged = network(images=blank, clip_input=torch.from_numpy(seen))
+        return np.array(flagged, bool)
+
+    return look
+
+
+def _load(folder: Path) -> Any:
     if not list(folder.glob("*.safetensors")):
         raise FileNotFoundError(
-            f"{folder} holds no safetensors, the only form in which a safety checker is read: "
-            "`nerite import --allow-pickle` converts a pickle"
+            f"{folder} holds neither safetensors nor a model.onnx, as which a safety checker is "
+            "read: `nerite import --allow-pickle` converts a pickle"
         )
     try:
         from diffusers.pipelines.stable_diffusion import safety_checker
