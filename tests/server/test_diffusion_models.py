@@ -8,30 +8,7 @@ import pytest
 import tritonclient.http as httpclient
 from tests.diffusion import checkers
 
-from nerite import painter
-
 from .conftest import Serve
-
-PAINTER = painter.REPOSITORY / "painter" / "1"
-SMALL = """
-backend: "diffusion"
-parameters { key: "steps" value { string_value: "1" } }
-parameters { key: "image_width" value { string_value: "64" } }
-parameters { key: "image_height" value { string_value: "64" } }
-"""
-
-
-def add(repository: Path, name: str, *, checker: str = "", mode: str = "") -> None:
-    version = repository / name / "1"
-    version.mkdir(parents=True)
-    for part in PAINTER.iterdir():
-        (version / part.name).symlink_to(part)
-    if checker:
-        checkers.write(version, flags=checker)
-    config = SMALL
-    if mode:
-        config += f'parameters {{ key: "safety_checker" value {{ string_value: "{mode}" }} }}\n'
-    (version.parent / "config.pbtxt").write_text(config)
 
 
 def paint(url: str, model: str, **numbers: int) -> httpclient.InferResult:
@@ -50,9 +27,9 @@ def paint(url: str, model: str, **numbers: int) -> httpclient.InferResult:
 @pytest.mark.filterwarnings("ignore")
 def test_flags_and_blanks(serve: Serve, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
-    add(tmp_path, "flags", checker="all", mode="flag")
-    add(tmp_path, "blanks", checker="all", mode="blank")
-    add(tmp_path, "plain")
+    checkers.add_painter(tmp_path, "flags", checker="all", mode="flag")
+    checkers.add_painter(tmp_path, "blanks", checker="all", mode="blank")
+    checkers.add_painter(tmp_path, "plain")
     serving = serve(f"--model-repository={tmp_path}")
     plain = paint(serving.http, "plain", seed=1, num_images=2)
     assert plain.as_numpy("flagged") is None
@@ -66,8 +43,8 @@ def test_flags_and_blanks(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_says_what_helps(serve: Serve, tmp_path: Path) -> None:
-    add(tmp_path, "without", mode="flag")
-    add(tmp_path, "wrong", mode="sometimes")
+    checkers.add_painter(tmp_path, "without", mode="flag")
+    checkers.add_painter(tmp_path, "wrong", mode="sometimes")
     (tmp_path / "unfilled" / "1").mkdir(parents=True)
     version = 'parameters { key: "version" value { string_value: "1.5" } }'
     (tmp_path / "unfilled" / "config.pbtxt").write_text(f'backend: "diffusion" {version}')
@@ -99,7 +76,7 @@ def test_a_backend_of_the_users_takes_precedence(serve: Serve, tmp_path: Path) -
     (tmp_path / "backends" / "diffusion").mkdir(parents=True)
     own = tmp_path / "backends" / "diffusion" / "model.py"
     own.write_text(textwrap.dedent(code))
-    add(tmp_path / "models", "painted")
+    checkers.add_painter(tmp_path / "models", "painted")
     options = (f"--backend-directory={tmp_path / 'backends'}",)
     serving = serve(f"--model-repository={tmp_path / 'models'}", *options)
     assert paint(serving.http, "painted").as_numpy("mine").tolist() == [42]

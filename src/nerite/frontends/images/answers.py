@@ -12,6 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from nerite.frontends.images.encoding import base64_text, encode
+from nerite.frontends.images.errors import ApiError
 from nerite.frontends.images.orders import Order
 from nerite.frontends.images.painting import Picture
 
@@ -19,7 +20,7 @@ _PATCH = 16  # pixels: a side of what counts as one token
 
 
 def images_response(order: Order, data: Sequence[dict[str, Any]], size: str) -> dict[str, Any]:
-    """data: of each picture `b64_json` or `url`, and `seed`."""
+    """data: of each picture `b64_json` or `url`, `seed` and `flagged`."""
     return {
         "created": int(time.time()),
         "data": data,
@@ -36,7 +37,8 @@ def as_json(
     order: Order, pictures: Sequence[Picture], keep: Callable[[bytes, str], str] | None = None
 ) -> bytes:
     """The answer with the pictures in it, or their URLs where `keep` makes one of a file and its
-    kind. Blocks: it writes files and base64."""
+    kind. Raises ApiError where none may be shown. Blocks: it writes files and base64."""
+    check_shown(order, pictures)
     data = []
     for picture in pictures:
         file = encode(picture.pixels, order.form)
@@ -47,9 +49,16 @@ def as_json(
     return orjson.dumps(images_response(order, data, size_of(pictures[0].pixels)))
 
 
+def check_shown(order: Order, pictures: Sequence[Picture]) -> None:
+    """Raises ApiError, as OpenAI's moderation does, where all are blanked: nothing is left."""
+    if order.model.blanks and all(picture.flagged for picture in pictures):
+        text = "What was painted was flagged by the safety checker: try another prompt or seed"
+        raise ApiError(400, text, code="moderation_blocked")
+
+
 def datum(picture: Picture, text: str, key: str = "b64_json") -> dict[str, Any]:
-    seed = {} if picture.seed is None else {"seed": picture.seed}
-    return {key: text, **seed}
+    more = {"seed": picture.seed, "flagged": picture.flagged}
+    return {key: text, **{name: value for name, value in more.items() if value is not None}}
 
 
 def size_of(pixels: NDArray[np.uint8]) -> str:

@@ -31,6 +31,7 @@ _PICTURE = {
         "b64_json": {"type": "string"},
         "url": {"type": "string"},
         "seed": {"type": "integer", "description": "ours"},
+        "flagged": {"type": "boolean", "description": "ours: what a safety checker says"},
     },
 }
 _IMAGES = {

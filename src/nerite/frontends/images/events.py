@@ -12,7 +12,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nerite.frontends.images.answers import background, datum, size_of, usage
+from nerite.frontends.images.answers import background, check_shown, datum, size_of, usage
 from nerite.frontends.images.encoding import base64_text, encode, preview
 from nerite.frontends.images.errors import ApiError
 from nerite.frontends.images.orders import Order
@@ -118,6 +118,8 @@ def _partial(order: Order, told: Progress, number: int) -> bytes:
 
 
 def _completed(order: Order, picture: Picture) -> bytes:
+    if order.count == 1:  # among several, a black one says which of them it is
+        check_shown(order, [picture])
     size = size_of(picture.pixels)
     document = {
         **datum(picture, base64_text(encode(picture.pixels, order.form))),

@@ -17,6 +17,7 @@ from nerite.model import Model
 from nerite.server import Server
 
 CAPABILITIES = "capabilities"  # the parameter in which the diffusion backend tells its limits
+_CHECKER = "safety_checker"  # the parameter that says what becomes of pictures it flags
 _OPENAI = re.compile(r"(gpt-image|chatgpt-image|dall-e)-[\w.-]+")
 _PICTURE = re.compile(r"image|picture|generated|photo", re.IGNORECASE)
 # What we can fill in; a model that needs anything else is none of ours.
@@ -67,6 +68,7 @@ class ImageModel:
     """A loaded model that paints, as this API sees it; None for what is not known of it.
 
     prompt, picture: the names of its tensors. encoded: the picture is a file, not pixels.
+    blanks: its config has what the safety checker flags painted black.
     """
 
     name: str
@@ -84,6 +86,7 @@ class ImageModel:
     schedulers: Sequence[str] = ()
     edits: bool = False
     masks: bool = False
+    blanks: bool = False
 
     @property
     def inputs(self) -> Mapping[str, TensorSpec]:
@@ -267,7 +270,8 @@ class Models:
 def read_model(model: Model) -> ImageModel | None:
     """What this API makes of a model; None where it cannot paint."""
     inputs, outputs = model.contract.inputs, model.contract.outputs
-    parameter = model.config.parameters.get(CAPABILITIES)
+    parameters = model.config.parameters
+    parameter = parameters.get(CAPABILITIES)
     told = json.loads(parameter.string_value) if parameter is not None else {}
     prompt = told.get("prompt", "prompt")
     spec = inputs.get(prompt)
@@ -295,6 +299,7 @@ def read_model(model: Model) -> ImageModel | None:
         schedulers=tuple(told.get("schedulers", ())),
         edits=told.get("edits", True) and "image" in inputs,
         masks=told.get("masks", True) and "mask" in inputs,
+        blanks=_CHECKER in parameters and parameters[_CHECKER].string_value == "blank",
     )
 
 

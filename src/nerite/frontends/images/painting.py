@@ -14,7 +14,7 @@ from nerite.core.request import Parameter, Request, Response
 from nerite.frontends.images.encoding import Threads
 from nerite.frontends.images.errors import ApiError, of_inference
 from nerite.frontends.images.orders import Order
-from nerite.frontends.images.tensors import Pixels, inputs_of, number, pictures_of
+from nerite.frontends.images.tensors import Pixels, flags_of, inputs_of, number, pictures_of
 from nerite.frontends.intake import Forwarding
 from nerite.server import Server
 
@@ -33,11 +33,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Picture:
-    """Picture `index` of an order, and the seed it was drawn from where the model has one."""
+    """Picture `index` of an order, and the seed it was drawn from where the model has one.
+
+    flagged: by a safety checker; None where none looked.
+    """
 
     index: int
     pixels: Pixels
     seed: int | None
+    flagged: bool | None = None
 
 
 Event = Progress | Picture
@@ -119,6 +123,7 @@ class Painter:
     ) -> None:
         """Put what a request's answers tell into the queue, and at last its pictures."""
         pictures: Sequence[Pixels] = ()
+        flags: Sequence[bool] = ()
         seed = None if order.seed is None else order.seed + first
         try:
             async for answer in answers:
@@ -132,6 +137,7 @@ class Painter:
                     found = number(answer.outputs, "seed")
                     seed = seed if found is None else int(found)
                     pictures = await self._pictures(order, answer) or pictures
+                    flags = flags_of(answer.outputs) or flags
             if len(pictures) < count:
                 text = f"the model answered {len(pictures)} pictures, {count} were asked for"
                 raise InferenceError(Status.INTERNAL, text)
@@ -140,7 +146,8 @@ class Painter:
             return
         for index, pixels in enumerate(pictures[:count]):
             own = None if seed is None else seed + index
-            queue.put_nowait(Picture(first + index, pixels, own))
+            flagged = flags[index] if index < len(flags) else None
+            queue.put_nowait(Picture(first + index, pixels, own, flagged))
 
     async def _pictures(self, order: Order, answer: Response) -> list[Pixels]:
         return await self._threads.run(pictures_of, order.model, answer.outputs)

@@ -140,6 +140,12 @@ def _strange(model: ImageModel, found: str) -> InferenceError:
     return InferenceError(Status.INTERNAL, text)
 
 
+def flags_of(outputs: Mapping[str, Tensor]) -> list[bool]:
+    """What a safety checker says of each picture; [] where none looked."""
+    tensor = outputs.get("flagged")
+    return [] if tensor is None or tensor.dtype.kind != "b" else tensor.reshape(-1).tolist()
+
+
 def number(outputs: Mapping[str, Tensor], name: str) -> int | float | None:
     """The one number of an output; None where there is none."""
     tensor = outputs.get(name)
