@@ -5,7 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ _STARTED = re.compile(r"Started (\w+).* at 127\.0\.0\.1:(\d+)\"?}?$")
 class Serving:
     """`nerite serve` as a user starts it; its addresses, its log, its exit status."""
 
-    def __init__(self, *arguments: str, wait: bool = True) -> None:
-        """`wait`: until it serves or has ended."""
+    def __init__(self, *arguments: str, wait: bool = True, within: Sequence[str] = ()) -> None:
+        """`wait`: until it serves or has ended. `within`: a command that runs it."""
         ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "nerite", "serve", *ports, *arguments],
+            [*within, sys.executable, "-m", "nerite", "serve", *ports, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

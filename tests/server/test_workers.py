@@ -1,5 +1,7 @@
 """Worker processes: that hang or die, in interpreters of the user's, and with large tensors."""
 
+import os
+import subprocess
 import sys
 import tarfile
 import time
@@ -9,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc
 import tritonclient.http
+from tests.conftest import REQUIRE
 from tritonclient.utils import InferenceServerException
 
-from .conftest import ADD_SUB, ADD_SUB_CODE, IDENTITY_CODE, Serve, add_model, identity
+from .conftest import ADD_SUB, ADD_SUB_CODE, IDENTITY_CODE, Serve, Serving, add_model, identity
 
 SLEEPS = """
     import time
@@ -98,6 +102,29 @@ def test_large_tensors(serve: Serve, tmp_path: Path) -> None:
         values = np.random.default_rng(count).random(count, np.float32)
         for _ in range(3):
             np.testing.assert_array_equal(ask(serving.http, "echo", values, "FP32"), values)
+
+
+def command_with_shm(options: str) -> list[str]:
+    """What runs a command where /dev/shm is a file system of its own, mounted with `options`."""
+    mount = f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        text = "/dev/shm cannot be mounted anew: unshare --mount needs root (CAP_SYS_ADMIN)"
+        (pytest.fail if os.environ.get(REQUIRE) else pytest.skip)(text)
+    return command
+
+
+@pytest.mark.parametrize("options", ["size=1m", "ro"])
+def test_tensors_larger_than_dev_shm(tmp_path: Path, options: str) -> None:
+    within = command_with_shm(options)
+    add_model(tmp_path, "echo", identity("FP32"), IDENTITY_CODE)
+    values = np.arange(10_000_000, dtype=np.float32)  # 40 MB
+    with Serving(f"--model-repository={tmp_path}", within=within) as serving:
+        np.testing.assert_array_equal(ask(serving.http, "echo", values, "FP32"), values)
+        with tritonclient.grpc.InferenceServerClient(serving.grpc) as client:
+            tensor = tritonclient.grpc.InferInput("INPUT0", list(values.shape), "FP32")
+            answer = client.infer("echo", [tensor.set_data_from_numpy(values)])
+            np.testing.assert_array_equal(answer.as_numpy("OUTPUT0"), values)
 
 
 def test_a_worker_that_dies_with_large_tensors(serve: Serve, tmp_path: Path) -> None:
