@@ -386,6 +386,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(h2.goaway(self._last, Code.NO_ERROR))
                 self._close_when_done()
             return
+        if self.outbox.flowed:  # whoever gets data pings to see how much of it is on its way
+            self.outbox.flowed = False
+            self.pulse.sent()
         self.pulse.pinged(bool(self._rpcs))
         self._reply(h2.frame(h2.PING, h2.ACK, 0, payload))
 

@@ -40,6 +40,7 @@ class Outbox:
         self.initial = h2.DEFAULT_WINDOW  # of a new stream
         self._credit = h2.DEFAULT_WINDOW
         self.paused = False  # the client does not read what was written
+        self.flowed = False  # data has gone since somebody last set this to False
         self._queue: deque[Outgoing] = deque()  # those that wait for more than their own window
 
     def write(self, data: bytes) -> None:
@@ -55,6 +56,7 @@ class Outbox:
         ):  # fmt: skip
             self._credit -= size
             out.credit -= size
+            self.flowed = True
             start = h2.prefix(h2.DATA, 0, out.number, size)
             self._transport.write(b"".join((head, start, *parts, last or b"")))
             if last is not None:
@@ -142,6 +144,7 @@ class Outbox:
         self._credit -= room
         out.credit -= room
         out.waiting -= room
+        self.flowed = True
         lines: list[Body] = []
         while room:
             size = min(room, self.largest)
