@@ -49,7 +49,7 @@ class Questions:
         _batch.set(batch)
 
     def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
-        self._check_process()
+        check_process(self._process)
         number = next(self._numbers)
         call = Call(request, deliver)
         head, payload = self._heads.of_question(request)
@@ -69,7 +69,7 @@ class Questions:
             self._post(wire.encode(wire.CANCEL, {"number": number}))
 
     def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
-        self._check_process()
+        check_process(self._process)
         number = next(self._numbers)
         replies = self._replies[number] = queue.SimpleQueue()
         fields = {"number": number, "what": what, "arguments": arguments}
@@ -103,10 +103,13 @@ class Questions:
         """The reply to an order, in the thread that reads."""
         self._replies.pop(fields["number"]).put(fields)
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise InferenceError(
-                Status.UNSUPPORTED,
-                "a process that the model has forked cannot ask the server: have it return what it "
-                "needs, and ask from the model's own process",
-            )
+
+def check_process(own: int) -> None:
+    """Raises InferenceError in another process than `own`: it has our memory, and neither our
+    threads nor a place of its own in what we read, so it would wait for ever."""
+    if os.getpid() != own:
+        raise InferenceError(
+            Status.UNSUPPORTED,
+            "a process that the model has forked cannot ask the server: have it return what it "
+            "needs, and ask from the model's own process",
+        )

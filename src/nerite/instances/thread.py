@@ -31,6 +31,7 @@ from nerite.instances.asked import Asked
 from nerite.instances.base import WarmUp
 from nerite.instances.declared import Declared
 from nerite.instances.memory import resident
+from nerite.instances.questions import check_process
 
 log = logging.getLogger(__name__)
 
@@ -185,12 +186,14 @@ class _Link:
         self.asked = Asked(home, self._answered, self._replied)
         self.batch = 0
         self._instance = instance
+        self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._replies: dict[int, queue.SimpleQueue[Any]] = {}
 
     def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
+        check_process(self._process)
         number = next(self._numbers)
         call = self._calls[number] = Call(request, deliver)
         call.on_cancel(lambda: self._on_loop(self.asked.cancel, number))
@@ -198,6 +201,7 @@ class _Link:
         return call
 
     def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
+        check_process(self._process)
         number = next(self._numbers)
         replies = self._replies[number] = queue.SimpleQueue()
         self._on_loop(self.asked.order, number, what, arguments)
@@ -207,7 +211,8 @@ class _Link:
         return reply
 
     def tell(self, what: str, arguments: Mapping[str, Any]) -> None:
-        self._on_loop(self.asked.order, 0, what, arguments)
+        if os.getpid() == self._process:
+            self._on_loop(self.asked.order, 0, what, arguments)
 
     def _on_loop(self, what: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
