@@ -111,6 +111,16 @@ def test_priorities_among_models() -> None:
     assert sum(often.executed) == pytest.approx(2 * sum(seldom.executed), abs=2)
 
 
+def test_the_higher_priority_goes_first_where_the_turns_are_equal() -> None:
+    limiter = RateLimiter([("r", 1, -1)])
+    busy, low, high = (Desk(limiter, "", need(r=1, priority=one)) for one in (1, 2, 1))
+    busy.ask()
+    low.ask()
+    high.ask()
+    busy.instances[0].done()
+    assert [desk.running for desk in (low, high)] == [0, 1]
+
+
 def test_nobody_passes_the_first_in_line() -> None:
     limiter = RateLimiter([("r", 2, -1)])
     small, large, late = (

@@ -46,9 +46,10 @@ class _Member:
         return self.instance.ready and not self.running
 
     @property
-    def turn(self) -> int:
-        """The lowest goes first."""
-        return self._executed * max(self.need.priority, 1)
+    def turn(self) -> tuple[int, int]:
+        """The lowest goes first, and of two that are as low the one of the higher priority."""
+        priority = max(self.need.priority, 1)
+        return self._executed * priority, priority
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         self.running += 1
