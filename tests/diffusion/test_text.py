@@ -156,7 +156,7 @@ def test_a_prompt_that_was_encoded_is_not_encoded_again(opened):
 
 
 def test_embeddings_are_bounded_by_bytes_and_the_oldest_goes():
-    kept, row = Embeddings(3000), {"a": np.zeros(250, np.float32)}
+    kept, row = Embeddings(3000, 100), {"a": np.zeros(250, np.float32)}
     for key in "abc":
         kept.put(key, row)
     assert kept.get("a") is row
@@ -167,3 +167,12 @@ def test_embeddings_are_bounded_by_bytes_and_the_oldest_goes():
     kept.put("large", {"a": np.zeros(1000, np.float32)})
     assert kept.get("large") is None
     assert (kept.hits, kept.misses) == (2, 2)
+
+
+def test_embeddings_are_bounded_in_number_too():
+    kept, row = Embeddings(1 << 20, 2), {"a": np.zeros(1, np.float32)}
+    for key in "abc":
+        kept.put(key, row)
+    assert kept.get("a") is None
+    assert kept.get("b") is row
+    assert kept.bytes == 8

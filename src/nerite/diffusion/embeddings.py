@@ -1,4 +1,4 @@
-"""What prompts were encoded to, kept for those who ask again; bounded by bytes."""
+"""What prompts were encoded to, kept for those who ask again; bounded by bytes and in number."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from nerite.diffusion.job import Conditioning
 class Embeddings:
     """The least lately used goes first. ``hits`` and ``misses`` count for the metrics."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, most: int) -> None:
         self._max_bytes = max_bytes
+        self._most = most
         self._kept: OrderedDict[Hashable, Conditioning] = OrderedDict()
         self.bytes = 0
         self.hits = 0
@@ -34,7 +35,7 @@ class Embeddings:
             return
         self._kept[key] = conditioning
         self.bytes += size
-        while self.bytes > self._max_bytes:
+        while self.bytes > self._max_bytes or len(self._kept) > self._most:
             _, oldest = self._kept.popitem(last=False)
             self.bytes -= _size(oldest)
 

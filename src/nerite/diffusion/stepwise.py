@@ -22,6 +22,7 @@ from nerite.diffusion.text import Text
 from nerite.diffusion.vae import Vae
 
 _EMBEDDINGS = 256 << 20
+_PROMPTS = 512  # who asks again does so soon, and a small model's bytes would fill up for days
 _TABLES = 256
 _BLANK = ""
 
@@ -74,7 +75,7 @@ class Stepwise:
         self._space = family.space
         self.limits = family.limits
         self.scheduler = str(family.schedule.get("_class_name", ""))
-        self._embeddings = Embeddings(_EMBEDDINGS)
+        self._embeddings = Embeddings(_EMBEDDINGS, _PROMPTS)
         self.embeddings: Embeddings | None = self._embeddings
         self._fixed = fixed_rows is not None
         family.vae.fixed = self._fixed

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 PRECISIONS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _DEVICE = "CPU"
 _VARIANTS = 8  # of a network, for single shapes
+_KERNELS = 512  # kept of a network; OpenVINO's own 5000 are 300 MB of the painter's
 _SHARE = 0.25  # of the memory that is free, for all variants of a network
 
 
@@ -61,6 +62,7 @@ class OpenVinoRuntime:
             "INFERENCE_NUM_THREADS": settings.threads or usable_cores(),
             "INFERENCE_PRECISION_HINT": _precision(self._core, settings.dtype),
             "ENABLE_CPU_PINNING": False,  # the cores are not only ours
+            "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,  # each shape that comes makes some
         }
         self.space = NumpySpace()
 
