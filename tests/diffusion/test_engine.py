@@ -498,6 +498,14 @@ def test_a_request_whose_time_is_up_leaves_before_the_next_step(engine, pipeline
     assert pipeline.forwards == [["a", "b"], ["a", "b"], ["a", "b"], ["b"]]
 
 
+def test_who_would_be_late_in_turns_goes_first(engine, pipeline):
+    events = []
+    engine.add(named("a", steps=20), lambda event: None)
+    engine.add(LARGE, events.append, timeout=7.0)  # in turns its four steps would end at 8
+    drain(engine)
+    assert isinstance(events[0], Painted)
+
+
 def test_decoding_many_pictures_does_not_hold_up_those_who_step(engine, pipeline):
     pipeline.before_decode = lambda images: setattr(
         pipeline, "now", pipeline.now + 0.4 * len(images)
@@ -552,6 +560,7 @@ def test_where_memory_runs_out_fewer_share_a_forward_and_nobody_is_lost(pipeline
     before = len(pipeline.dropped)
     drain(engine)
     assert pipeline.dropped[before:].count("memory") == 0
+    assert pipeline.starts[:2] == [["a", "b", "c", "d"], ["e", "f"]]  # no more than will run
 
 
 def test_who_needs_too_much_memory_alone_is_the_only_one_lost(engine, pipeline):
@@ -566,6 +575,22 @@ def test_who_needs_too_much_memory_alone_is_the_only_one_lost(engine, pipeline):
     drain(engine)
     assert isinstance(events["large"], MemoryError)
     assert isinstance(events["small"], Painted)
+
+
+def test_starting_one_by_one_where_memory_runs_out(engine, pipeline):
+    start, events = pipeline.start, []
+
+    def choke(requests):
+        if len(requests) > 1:
+            raise MemoryError
+        return start(requests)
+
+    pipeline.start = choke
+    for name in "abc":
+        engine.add(named(name), events.append)
+    drain(engine)
+    assert [type(event) for event in events] == [Painted] * 3
+    assert "memory" in pipeline.dropped
 
 
 def test_decoding_one_by_one_where_memory_runs_out(engine, pipeline):
