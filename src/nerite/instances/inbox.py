@@ -87,7 +87,10 @@ class Inbox:
         self._wake.set()
 
     def _receive(self) -> list[wire.Message]:
-        messages = self._decoder.receive(self._sock)
+        try:
+            messages = self._decoder.receive(self._sock)
+        except ConnectionError:  # its end was closed over something that it had not read
+            messages = None
         if messages is None:
             self._gone()
         return messages
