@@ -1,6 +1,7 @@
 """The models that the request path is measured with, and the requests they are asked."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tritonclient.http
-from tritonclient.utils import shared_memory
+from tritonclient.utils import InferenceServerException, shared_memory
 
 ADD_SUB = """
 input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] },
@@ -164,7 +165,18 @@ def shared_load(http_ports: list[int]) -> Iterator[Load]:
         assert np.array_equal(found, values), "what came back is not what was given"
     finally:
         for client in clients:
-            client.unregister_system_shared_memory()
+            unregister(client)
             client.close()
         for region in regions:
             shared_memory.destroy_shared_memory_region(region)
+
+
+def unregister(client: tritonclient.http.InferenceServerClient) -> None:
+    """Once the last request is done that uses them: `wrk` does not wait for its answer."""
+    for _ in range(100):
+        try:
+            client.unregister_system_shared_memory()
+        except InferenceServerException:
+            time.sleep(0.1)
+        else:
+            return
