@@ -111,6 +111,17 @@ def test_priorities_among_models() -> None:
     assert sum(often.executed) == pytest.approx(2 * sum(seldom.executed), abs=2)
 
 
+def test_half_the_priority_has_never_more_than_half_the_turns() -> None:
+    limiter = RateLimiter([("r", 1, -1)])
+    often, seldom = Desk(limiter, "", need(r=1)), Desk(limiter, "", need(r=1, priority=2))
+    often.ask(40)
+    seldom.ask(40)
+    for _ in range(30):
+        assert often.executed[0] >= 2 * seldom.executed[0]
+        desk = often if often.running else seldom
+        desk.instances[0].done()
+
+
 def test_the_higher_priority_goes_first_where_the_turns_are_equal() -> None:
     limiter = RateLimiter([("r", 1, -1)])
     busy, low, high = (Desk(limiter, "", need(r=1, priority=one)) for one in (1, 2, 1))

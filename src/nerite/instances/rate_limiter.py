@@ -49,7 +49,7 @@ class _Member:
     def turn(self) -> tuple[int, int]:
         """The lowest goes first, and of two that are as low the one of the higher priority."""
         priority = max(self.need.priority, 1)
-        return self._executed * priority, priority
+        return (self._executed + 1) * priority, priority
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         self.running += 1
