@@ -1,5 +1,6 @@
 """diffusers' own pipeline is the oracle of our pictures, alone and in a busy engine."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -91,6 +92,20 @@ def test_a_picture_alone_is_diffusers(pipeline, reference, scheduler):
     images = paint_alone(pipeline, params).images
     assert_close(images, expected)
     assert (images != expected).mean() < 0.1  # rounded down, half of all values would differ
+
+
+def test_runge_kutta_steps_are_diffusers(tiny, tmp_path):
+    folder = shutil.copytree(tiny[0], tmp_path / "prk")
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"skip_prk_steps": False}))
+    model = copy.copy(tiny[1])
+    model.scheduler = diffusers.PNDMScheduler.from_pretrained(folder / "scheduler")
+    ours = open_pipeline(folder, threads=1)
+    ours.measure()  # which steps, too
+    assert_close(paint_alone(ours, REQUEST).images, _paint(model, REQUEST))
+    with pytest.raises(InvalidParams, match="steps is 3: PNDM with Runge-Kutta") as raised:
+        ours.check(replace(REQUEST, steps=3))
+    assert raised.value.field == "steps"
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ class Stepwise:
     def probe(self, rows: int) -> None:
         """Step over nothing, at the usual size, with so many rows; for measuring."""
         params = Params(
-            _BLANK, width=self.limits.width, height=self.limits.height, steps=2,
+            _BLANK, width=self.limits.width, height=self.limits.height, steps=4,
             guidance_scale=1, num_images=rows,
         )  # fmt: skip
         if self._family.extra_channels:

@@ -17,6 +17,9 @@ from nerite.diffusion.samplers import build_table
 from nerite.diffusion.space import Array
 
 
+_STEPS = 4  # which every sampler takes
+
+
 class Unet:
     """``further`` inputs are as expect_inputs wants them; rows may differ in their timesteps."""
 
@@ -81,7 +84,7 @@ def read_schedule(folder: Path, bent: Mapping[str, Any]) -> dict[str, Any]:
     if options.get("_class_name") != "PNDMScheduler":
         options.setdefault("skip_prk_steps", True)
     try:
-        build_table(options, 1)
+        build_table(options, _STEPS)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return options
