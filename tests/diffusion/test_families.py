@@ -1,5 +1,6 @@
 """Every family on torch: diffusers' own pipelines are the oracle, alone and in a busy engine."""
 
+import inspect
 import shutil
 from dataclasses import replace
 
@@ -133,6 +134,15 @@ def assert_close(images, expected):
 
 
 PLAIN = [kind for kind in models.KINDS if kind != "sd inpaint"]
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3"])
+def test_the_usual_is_the_pipelines_own(model, kind):
+    made = model(kind)
+    usual = inspect.signature(type(made.theirs).__call__).parameters
+    assert made.ours.limits.guidance_scale == usual["guidance_scale"].default
+    if kind == "sd3":  # 50 of the others are more than they need
+        assert made.ours.limits.steps == usual["num_inference_steps"].default
 
 
 @pytest.mark.parametrize("kind", PLAIN)

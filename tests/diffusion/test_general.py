@@ -1,5 +1,6 @@
 """A pipeline of diffusers without a family here: whole requests, steps seen from outside."""
 
+import inspect
 import threading
 
 import numpy as np
@@ -38,6 +39,13 @@ def expect(theirs, params):
         use_resolution_binning=False,
     ).images
     return (images * 255).round().astype(np.uint8)
+
+
+def test_the_usual_is_the_pipelines_own(opened):
+    usual = inspect.signature(type(opened[0]).__call__).parameters
+    limits = opened[1].limits
+    assert limits.steps == usual["num_inference_steps"].default
+    assert limits.guidance_scale == usual["guidance_scale"].default != Params("").guidance_scale
 
 
 def test_requests_of_equal_settings_share_a_round(opened):

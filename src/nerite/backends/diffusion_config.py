@@ -114,8 +114,9 @@ def find_roles(config: Config) -> Roles:
 
 
 def read_defaults(parameters: Mapping[str, str], limits: Limits) -> dict[str, Any]:
-    """What a request that says nothing gets: the config's word, else the model's own size."""
-    values: dict[str, Any] = {"width": limits.width, "height": limits.height}
+    """What a request that says nothing gets: the config's word, else what is usual of the model."""
+    usual = ("width", "height", "steps", "guidance_scale")
+    values: dict[str, Any] = {field: getattr(limits, field) for field in usual}
     for name, (field, kind) in _DEFAULTS.items():
         value = read_number(parameters, name, kind)
         if value is not None:

@@ -20,7 +20,8 @@ _INT64 = 1 << 63
 class Limits:
     """Bounds of one model; sizes are pixels, both ends included.
 
-    ``width`` and ``height`` are what the model was trained for: a server's defaults.
+    ``width`` and ``height`` are what the model was trained for, ``steps`` and ``guidance_scale``
+    what diffusers' pipeline takes for it: a server's defaults.
     """
 
     width: int
@@ -29,6 +30,8 @@ class Limits:
     min_size: int = 64
     size_multiple: int = 8
     max_steps: int = 1000
+    steps: int = 20
+    guidance_scale: float = 7.5
 
     def check(self, params: Params) -> None:
         """Raises InvalidParams for the first member of ``params`` that cannot be served."""

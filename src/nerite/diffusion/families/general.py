@@ -10,7 +10,7 @@ import copy
 import inspect
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -46,10 +46,10 @@ class General:
     def __init__(self, folder: Path, name: str, settings: Settings) -> None:
         """Raises FileNotFoundError or ValueError for a folder that cannot be served."""
         self._pipe, self._space = _open(folder, name, settings)
-        self._accepted = set(inspect.signature(type(self._pipe).__call__).parameters)
+        self._accepted = inspect.signature(type(self._pipe).__call__).parameters
         if "prompt" not in self._accepted:
             raise ValueError(f"{folder / INDEX}: {name} takes no prompt, so it cannot be served")
-        self.limits = _limits(self._pipe, "height" in self._accepted)
+        self.limits = _limits(self._pipe, self._accepted)
         self.scheduler = type(self._pipe.scheduler).__name__
         self._rounds = itertools.count()
 
@@ -254,15 +254,21 @@ def _open(folder: Path, name: str, settings: Settings) -> tuple[Any, Space]:
     return pipe, runtime.space
 
 
-def _limits(pipe: Any, sized: bool) -> Limits:
+def _limits(pipe: Any, accepted: Mapping[str, inspect.Parameter]) -> Limits:
+    sized = "height" in accepted
     factor = int(getattr(pipe, "vae_scale_factor", 8) or 8)
     side = int(getattr(pipe, "default_sample_size", 0) or _SIDE // factor) * factor
     most = max(2 * side, 2048) if sized else side
     multiple = 2 * factor if sized else 1
-    return Limits(
+    limits = Limits(
         width=side, height=side, min_size=64 if sized else side, max_size=most,
         size_multiple=multiple,
     )  # fmt: skip
+    usual: dict[str, Any] = {}
+    for field, name in (("steps", "num_inference_steps"), ("guidance_scale", "guidance_scale")):
+        if name in accepted and isinstance(accepted[name].default, int | float):
+            usual[field] = accepted[name].default
+    return replace(limits, **usual)
 
 
 def _settings(params: Params) -> Key:

@@ -76,6 +76,8 @@ class StableDiffusion3:
             max_size=int(config.get("pos_embed_max_size", 96)) * multiple,
             size_multiple=multiple,
             max_steps=int(self.schedule.get("num_train_timesteps", 1000)),
+            steps=28,
+            guidance_scale=7.0,
         )
 
     def check_text(self, text: Text) -> None:

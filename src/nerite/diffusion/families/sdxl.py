@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ class StableDiffusionXL:
         self._guidance_width = int(unet.get("time_cond_proj_dim") or 0)
         self.guides = not self._guidance_width
         multiple = self.vae.pixels * 2 ** halvings(unet) if self._unet.rigid else self.vae.pixels
-        self.limits = unet_limits(unet, self.vae.pixels, multiple, self.schedule)
+        limits = unet_limits(unet, self.vae.pixels, multiple, self.schedule)
+        self.limits = replace(limits, guidance_scale=5.0)
 
     def check_text(self, text: Text) -> None:
         for encoder in self._texts:

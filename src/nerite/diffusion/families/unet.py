@@ -16,7 +16,6 @@ from nerite.diffusion.network import Runtime, expect_inputs
 from nerite.diffusion.samplers import build_table
 from nerite.diffusion.space import Array
 
-
 _STEPS = 4  # which every sampler takes
 
 
