@@ -1,46 +1,39 @@
-"""Declared: the types of outputs that a model's config promises; its answers are held to them."""
+"""Declared: the types of a model's outputs in its config; what differs is told in the log."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.together import output_types
-from nerite.core.call import Answer
-from nerite.core.errors import InferenceError, Status
-from nerite.core.request import Response
-from nerite.core.tensor import datatype_of
+
+log = logging.getLogger(__name__)
 
 
 class Declared:
-    """Of one loaded model. Shapes are not looked at: as in Triton, what was computed is told."""
+    """Of one loaded model. As in Triton, whose tests rely on it, clients get what was computed and
+    are told its type and shape."""
 
     def __init__(self, spec: ModelSpec, config: Config) -> None:
         self._types = output_types(config)
         self._code = spec.code
         self._config = f"{spec.name}/config.pbtxt"
+        self._told: set[tuple[str, str]] = set()
 
-    def check(self, outputs: Iterable[tuple[str, str]]) -> InferenceError | None:
-        """What is wrong with outputs, each given as its name and datatype; None where nothing is.
-
-        A name that the config has not is nothing wrong: states, and what nobody has asked for.
-        """
-        for name, datatype in outputs:
+    def look(self, outputs: Iterable[tuple[str, str]]) -> None:
+        """At outputs, each given as its name and datatype; what is wrong is told once."""
+        for one in outputs:
+            name, datatype = one
             declared = self._types.get(name, datatype)
-            if declared != datatype:
-                text = f"output '{name}' is {_written(datatype)}, where {self._config} declares "
-                remedy = f"Convert it in {self._code}, or declare {_written(datatype)}"
-                return InferenceError(Status.INTERNAL, f"{text}{_written(declared)}. {remedy}")
-        return None
-
-    def hold(self, answer: Answer) -> Answer:
-        """An answer that is made of arrays, or in its place what is wrong with it."""
-        if not isinstance(answer, Response):
-            return answer
-        wrong = self.check((name, datatype_of(one)) for name, one in answer.outputs.items())
-        if wrong is None:
-            return answer
-        return wrong if answer.final else Response(final=False, error=wrong)
+            if declared != datatype and one not in self._told:
+                self._told.add(one)
+                log.warning(
+                    "output '%s' is %s, where %s declares %s: clients get it as it is. Convert it "
+                    "in %s, or declare %s",
+                    *(name, _written(datatype), self._config, _written(declared), self._code),
+                    _written(datatype),
+                )
 
 
 def _written(datatype: str) -> str:

@@ -198,7 +198,7 @@ class ProcessInstance:
             _kill(self._process)
             await reading
             raise
-        self._heads.check = Declared(self._spec, config).check
+        self._heads.look = Declared(self._spec, config).look
         policy = config.get("model_transaction_policy", {})
         self._decoupled = bool(policy.get("decoupled"))
         return config

@@ -27,6 +27,7 @@ from nerite.core.call import RESCHEDULED, Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status
 from nerite.core.home import Home
 from nerite.core.request import Request
+from nerite.core.tensor import datatype_of
 from nerite.instances.asked import Asked
 from nerite.instances.base import WarmUp
 from nerite.instances.declared import Declared
@@ -132,11 +133,10 @@ class ThreadInstance:
         call.taken_ns, call.infer_ns = taken_ns, infer_ns
         if answer is RESCHEDULED:
             call.put_back()
-            return
-        answer = self._declared.hold(answer)
-        if isinstance(answer, InferenceError):
+        elif isinstance(answer, InferenceError):
             call.fail(answer)
         else:
+            self._declared.look((name, datatype_of(one)) for name, one in answer.outputs.items())
             call.send(answer)
 
     def _done(self, batch: int, done: Callable[[], None]) -> None:

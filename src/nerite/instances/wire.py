@@ -186,9 +186,8 @@ class Heads:
     def __init__(self, files: Files | None = None) -> None:
         """files: those that both ends have open; None where no tensors lie in any."""
         self._files = files
-        # What is wrong with the outputs of an answer (names and datatypes), asked when their
-        # layout first comes.
-        self.check: Callable[[Iterable[tuple[str, str]]], InferenceError | None] | None = None
+        # Told of the outputs of an answer, names and datatypes, when their layout first comes.
+        self.look: Callable[[Iterable[tuple[str, str]]], None] | None = None
         self._layouts: dict[Any, Layout] = {}
         self._written: dict[Any, bytes] = {}
         self._parsed: dict[bytes, Any] = {}
@@ -291,9 +290,8 @@ class Heads:
                 error = InferenceError(Status[status], text)
                 return error if fields["final"] else Response(final=False, error=error)
             layout, spans = Layout(fields["outputs"]), fields["spans"]
-            wrong = self.check and self.check((one[0], one[1]) for one in layout.cuts.values())
-            if wrong:
-                return wrong if fields["final"] else Response(final=False, error=wrong)
+            if self.look is not None:
+                self.look((one[0], one[1]) for one in layout.cuts.values())
             parsed = (layout, spans, fields["parameters"], fields["final"])
             self._keep(self._parsed, entry.head, parsed)
         layout, spans, parameters, final = parsed
