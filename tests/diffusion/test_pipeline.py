@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from nerite.diffusion import InvalidParams, Params, find_model_folder, open_pipeline
+from nerite.painter import REPOSITORY
 
 
 @pytest.fixture
@@ -192,3 +193,25 @@ def test_a_graph_may_share_the_weights_file_of_a_sibling(folder):
     weights.rename(folder / "x.safetensors")
     with pytest.raises(ValueError, match="vae_decoder/model.onnx cannot be loaded"):
         open_pipeline(folder, threads=1)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda whole: whole[:100_000], "has 100000 bytes, and its head says [0-9]+: download"),
+        (lambda whole: whole[:7], "is not a safetensors file, or cut off: it has less than 8"),
+        (lambda whole: POINTER, "is a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    ],
+    ids=["cut off", "begun", "pointer"],
+)
+def test_weights_that_are_not_whole_are_named(tmp_path, runtime, broken, message):
+    pytest.importorskip({"torch": "diffusers"}.get(runtime, runtime))
+    copy = shutil.copytree(REPOSITORY / "painter" / "1", tmp_path / "painter")
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(broken(weights.read_bytes()))
+    with pytest.raises(ValueError, match=rf"unet.* cannot be loaded: {weights} {message}"):
+        open_pipeline(copy, threads=1, runtime=runtime)

@@ -66,7 +66,8 @@ class DiffusionBackend:
 
     def load(self, spec: ModelSpec) -> Config:
         try:
-            folder = find_model_folder(spec.version_folder)
+            # What is wrong with it is told of the files themselves, not of links to them.
+            folder = find_model_folder(spec.version_folder.resolve())
         except FileNotFoundError as error:
             version = spec.parameters.get("version", "")
             raise invalid(f"{error}{unfilled(spec.folder, version)}") from None

@@ -99,7 +99,8 @@ class Stepwise:
             self._table_of(params)
         except ValueError as error:
             guilty = "steps" if str(error).startswith("steps") else "scheduler"
-            raise InvalidParams(guilty, f"{guilty}: {error}") from None
+            said = str(error) if str(error).startswith(guilty) else f"{guilty}: {error}"
+            raise InvalidParams(guilty, said) from None
 
     def _check_image(self, params: Params) -> None:
         if params.image is not None and not self._family.vae.encodes:

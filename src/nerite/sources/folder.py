@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nerite.diffusion.folder import INDEX, read_json
+from nerite.diffusion.weights import Weights
 from nerite.sources.weights import (
     SourceError,
-    Weights,
     choose_variant,
     is_pickle,
     read_weights,

@@ -26,6 +26,7 @@ from nerite.diffusion.memory import Memory
 from nerite.diffusion.runtimes.torch import TorchRuntime
 from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Space
+from nerite.diffusion.weights import find_broken
 
 _SIDE = 1024
 # Members of Params, their names in a pipeline's call, and what they are where nobody asks.
@@ -249,8 +250,8 @@ def _open(folder: Path, name: str, settings: Settings) -> tuple[Any, Space]:
     try:
         pipe = cast(Any, kind).from_pretrained(folder, **runtime.options(folder)).to(runtime.device)
     except Exception as error:  # many types, for files missing, cut off or of another model
-        first = str(error).strip().split("\n")[0]
-        raise ValueError(f"{folder} cannot be loaded: {first}") from error
+        why = find_broken(folder) or str(error).strip().split("\n")[0]
+        raise ValueError(f"{folder} cannot be loaded: {why}") from error
     return pipe, runtime.space
 
 

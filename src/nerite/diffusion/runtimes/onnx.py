@@ -13,6 +13,7 @@ from nerite.diffusion.network import Network, Port
 from nerite.diffusion.runtimes.graph import cast, find_output, lend_weights, usable_cores
 from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Array, NumpySpace, Space
+from nerite.diffusion.weights import find_broken
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -88,11 +89,12 @@ def _open_session(path: Path, providers: list[Provider], threads: int) -> Any:
     except Exception as error:  # onnxruntime's own types share no base but this one
         failure = error
     options = _session_options(threads)
-    lent = lend_weights(options, path)
-    if lent:
-        with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):
+        lent = lend_weights(options, path)
+        if lent:
             return onnxruntime.InferenceSession(path, options, providers=providers)
-    raise ValueError(f"{path} cannot be loaded: {failure}") from failure
+    why = find_broken(path.parents[1]) or failure
+    raise ValueError(f"{path} cannot be loaded: {why}") from failure
 
 
 def _session_options(threads: int) -> Any:

@@ -22,6 +22,7 @@ from nerite.diffusion.runtimes.graph import (
 )
 from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Array, NumpySpace, Space, memory_available
+from nerite.diffusion.weights import find_broken
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +156,8 @@ def _read(core: Any, path: Path) -> Any:
             return core.read_model(_gathered(path, Path(folder)))
         except Exception as error:
             first = (str(error) or str(failure)).strip().split("\n")[-1]
-            raise ValueError(f"{path} cannot be loaded: {first}") from error
+            why = find_broken(path.parents[1]) or first
+            raise ValueError(f"{path} cannot be loaded: {why}") from error
 
 
 def _gathered(path: Path, folder: Path) -> Path:

@@ -22,6 +22,7 @@ from nerite.diffusion.space import (
     reset_resident_peak,
     resident_peak,
 )
+from nerite.diffusion.weights import find_broken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _VARIANTS = 16  # compiled ones of a network; they share its weights
@@ -124,8 +125,8 @@ class TorchRuntime:
         try:
             module = kind.from_pretrained(folder, **self.options(folder))
         except Exception as error:  # many types, for files missing, cut off or of another model
-            first = str(error).strip().split("\n")[0]
-            raise ValueError(f"{folder} cannot be loaded: {first}") from error
+            why = find_broken(folder) or str(error).strip().split("\n")[0]
+            raise ValueError(f"{folder} cannot be loaded: {why}") from error
         import torch
 
         half = self.dtype == torch.float16
