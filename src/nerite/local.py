@@ -18,6 +18,7 @@ from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.home import Home
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor
+from nerite.core.turn import Turn
 from nerite.instances.orders import Orders
 from nerite.repository import config as configs
 from nerite.repository.repository import ModelEntry, settle
@@ -124,6 +125,7 @@ class _Standins:
     def __init__(self, models: Mapping[str, Standin]) -> None:
         self._models = models
         self.custom_metrics = CustomMetrics()
+        self.turn = Turn()
         self._orders = Orders(cast(Home, self))
 
     def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:

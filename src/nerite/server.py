@@ -16,6 +16,7 @@ from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.core.stats import COUNTS_ONLY, Recording
+from nerite.core.turn import Turn
 from nerite.lifecycle import Lifecycle
 from nerite.model import Model, not_ready
 from nerite.placing import Placing
@@ -90,6 +91,7 @@ class Server:
         self.policy = policy or Policy()
         self._cache = cache
         self.custom_metrics = CustomMetrics()
+        self.turn = Turn()
         self._loading = asyncio.Semaphore(self.policy.load_count)
         self._lifecycle = Lifecycle(self._load_model)
         self._models = self._lifecycle.models

@@ -9,6 +9,7 @@ from nerite.core.call import Call, Deliver
 from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request
+from nerite.core.turn import Turn
 
 
 class Home(Protocol):
@@ -20,6 +21,11 @@ class Home(Protocol):
     @property
     def custom_metrics(self) -> CustomMetrics:
         """The metrics that models have made."""
+        ...
+
+    @property
+    def turn(self) -> Turn:
+        """The turn of the loop, which all instances share."""
         ...
 
     def submit(self, request: Request, deliver: Deliver) -> Call:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from nerite.core.files import File
 from nerite.core.layout import Buffer
+from nerite.core.turn import Turn
 from nerite.instances import stream, wire
 from nerite.instances.regions import LentFiles
 
@@ -23,10 +24,13 @@ class Link:
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         take: Callable[[wire.Message], None],
+        turn: Turn,
     ) -> None:
+        """turn: of the loop; it ends when all that has come is taken."""
         self._loop = loop
         self._sock = sock
         self._take = take
+        self._turn = turn
         self._memory = stream.Memory(self._post)
         self.files = LentFiles(self._pass, self._forget)
         self._decoder = stream.Decoder(self._memory.borrowed)
@@ -84,9 +88,13 @@ class Link:
         if messages is None:
             self._close()
             return
-        for message in messages:
-            if message.kind < wire.REGION or not self._memory.take(message):
-                self._take(message)
+        self._turn.begin()
+        try:
+            for message in messages:
+                if message.kind < wire.REGION or not self._memory.take(message):
+                    self._take(message)
+        finally:
+            self._turn.end()
 
     def _close(self) -> None:
         if self.closed.done():

@@ -63,6 +63,7 @@ class ProcessInstance:
         self._backend = backend
         self._spec = spec
         self._home = home
+        self._turn = home.turn
         self._cores = cores
         self._numbers = itertools.count(1)
         self._told = self._cancelled  # bound once
@@ -112,7 +113,7 @@ class ProcessInstance:
         self.in_flight += 1
         if not self._entries:
             # What else comes in this turn of the loop goes into the same message.
-            self._loop.call_soon(self._flush)
+            self._turn.add(self._flush)
         batch = 0
         left = len(calls)
         for call in calls:
@@ -181,7 +182,7 @@ class ProcessInstance:
                 env=start.variables,
             )
         self._loaded = self._loop.create_future()
-        self._link = Link(self._loop, ours, self._take)
+        self._link = Link(self._loop, ours, self._take, self._turn)
         self._heads = wire.Heads(self._link.files)
         self._asked = Asked(self._home, self._answered, self._replied)
         self._asks = False

@@ -1,0 +1,31 @@
+"""Turn: what is to be done once at the end of a turn of the loop, for all that comes in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Turn:
+    """Of one loop. A turn ends when the loop goes on, or where somebody says so: what answers make
+    others ask need not wait until the loop has looked at all its sockets."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+        self._begun = False
+
+    def add(self, what: Callable[[], None]) -> None:
+        """Do this at the end."""
+        if not self._waiting and not self._begun:
+            asyncio.get_running_loop().call_soon(self.end)
+        self._waiting.append(what)
+
+    def begin(self) -> None:
+        """`end` follows in the same turn of the loop."""
+        self._begun = True
+
+    def end(self) -> None:
+        self._begun = False
+        waiting, self._waiting = self._waiting, []
+        for what in waiting:
+            what()
