@@ -113,10 +113,10 @@ BROKEN = {
     ),
     "a scheduler of others": (
         lambda folder: edit(
-            folder / "scheduler" / "scheduler_config.json", _class_name="DDPMScheduler"
+            folder / "scheduler" / "scheduler_config.json", _class_name="EDMEulerScheduler"
         ),
         ValueError,
-        "scheduler_config.json: unknown scheduler 'DDPMScheduler'; known: ddim",
+        "scheduler_config.json: unknown scheduler 'EDMEulerScheduler'; known: ddim",
     ),
     "no tokenizer": (
         lambda folder: shutil.rmtree(folder / "tokenizer"),

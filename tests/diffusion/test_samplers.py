@@ -207,6 +207,12 @@ def test_options_of_unipc(extra):
         assert_same_walk({**SD, **extra}, steps, "UniPCMultistepScheduler")
 
 
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_small_log", "fixed_large"])
+def test_variances_of_ddpm(variance):
+    for steps in (1, 4, 20):
+        assert_same_walk({**SD, "variance_type": variance}, steps, "DDPMScheduler")
+
+
 @pytest.mark.parametrize(
     "extra",
     [{}, {"original_inference_steps": 20}, {"timestep_scaling": 5.0}, {"set_alpha_to_one": False}],
@@ -401,8 +407,8 @@ def test_karras_is_chosen_by_name_alone():
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown scheduler 'magic'; known: ddim, euler, .*PNDM"):
         build_table({**SD, "_class_name": "PNDMScheduler"}, 4, "magic")
-    with pytest.raises(ValueError, match="unknown scheduler 'DDPMScheduler'"):
-        build_table({**SD, "_class_name": "DDPMScheduler"}, 4)
+    with pytest.raises(ValueError, match="unknown scheduler 'EDMEulerScheduler'"):
+        build_table({**SD, "_class_name": "EDMEulerScheduler"}, 4)
 
 
 def test_models_of_flow_matching_have_their_own():

@@ -39,7 +39,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "invert_sigmas": (False,),
     "predict_x0": (True,),
     "solver_p": (),
-    "variance_type": (),
+    "variance_type": ("fixed_small", "fixed_small_log", "fixed_large"),
     "lambda_min_clipped": (float("-inf"),),
     "timestep_type": ("discrete",),
     "interpolation_type": ("linear",),
@@ -61,6 +61,7 @@ class ScheduleConfig:
     steps_offset: int = 0
     set_alpha_to_one: bool = False
     skip_prk_steps: bool = False
+    variance_type: str = "fixed_small"
     use_karras_sigmas: bool = False
     use_exponential_sigmas: bool = False
     use_beta_sigmas: bool = False

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nerite.diffusion.samplers.ddim import ddim
+from nerite.diffusion.samplers.ddpm import ddpm
 from nerite.diffusion.samplers.dpm import dpm_solver
 from nerite.diffusion.samplers.euler import euler, euler_ancestral, heun
 from nerite.diffusion.samplers.flow import flow_euler
@@ -28,6 +29,7 @@ _LEADING = {"timestep_spacing": "leading"}
 # Each class's own defaults, where they differ from those that most share.
 _KINDS: Mapping[str, tuple[_Build, Mapping[str, Any]]] = {
     "DDIMScheduler": (ddim, {**_LEADING, "set_alpha_to_one": True}),
+    "DDPMScheduler": (ddpm, _LEADING),
     "EulerDiscreteScheduler": (euler, {}),
     "EulerAncestralDiscreteScheduler": (euler_ancestral, {}),
     "HeunDiscreteScheduler": (heun, {"beta_start": 0.00085, "beta_end": 0.012}),
@@ -59,6 +61,7 @@ _SHORT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dpm++_2m_sde_karras": ("DPMSolverMultistepScheduler", {**_SDE, **_KARRAS}),
     "unipc": ("UniPCMultistepScheduler", {}),
     "pndm": ("PNDMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
     "lcm": ("LCMScheduler", {}),
     "flow_euler": (FLOW, {}),
 }
