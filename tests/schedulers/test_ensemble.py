@@ -9,6 +9,7 @@ import pytest
 
 from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status
+from nerite.core.layout import Packed, aligned
 from nerite.core.request import Request, Response
 from nerite.core.tensor import Tensor
 from nerite.schedulers.ensemble import EnsembleScheduler, Graph
@@ -115,6 +116,43 @@ def test_a_tensor_goes_on_as_the_array_that_came() -> None:
     out = ONE * 3
     second.answer(d=out)
     assert desk.one()["out"] is out
+
+
+def packed(**tensors: np.ndarray) -> Packed:
+    placed = [(name, "FP32", one.shape, one.nbytes) for name, one in tensors.items()]
+    return Packed(aligned(placed), b"".join(one.tobytes() for one in tensors.values()))
+
+
+def test_tensors_in_bytes_go_on_as_they_lie() -> None:
+    first, second = Model(), Model()
+    desk = Desk(
+        step(first, {"a": "in"}, {"b": "mid", "e": "more"}),
+        step(second, {"y": "more", "x": "mid"}, {"d": "out"}),
+    )
+    layouts = []
+    for id in ("1", "2"):
+        desk.ask(id, inputs=packed(**{"in": ONE}))
+        assert type(first.calls[0].request.inputs) is Packed
+        answer = packed(b=ONE, e=2 * ONE)
+        answer.layout = layouts[0][0] if layouts else answer.layout
+        first.calls.pop(0).send(Response(answer))
+        inputs = second.calls[-1].request.inputs
+        assert isinstance(inputs, Packed) and inputs.data is answer.data
+        assert (inputs["x"].tolist(), inputs["y"].tolist()) == ([[1] * 4], [[2] * 4])
+        layouts.append((answer.layout, inputs.layout))
+    assert layouts[0] == layouts[1]
+
+
+def test_tensors_in_bytes_of_which_some_are_needed() -> None:
+    first, second = Model(), Model()
+    desk = Desk(
+        step(first, {"a": "in"}, {"b": "mid", "e": "more"}),
+        step(second, {"x": "mid"}, {"d": "out"}),
+    )
+    desk.ask(inputs=packed(**{"in": ONE}))
+    first.calls.pop().send(Response(packed(b=ONE, e=2 * ONE)))
+    inputs = second.calls[0].request.inputs
+    assert list(inputs) == ["x"] and inputs["x"].tolist() == [[1] * 4]
 
 
 def test_steps_are_asked_as_the_client_asked() -> None:

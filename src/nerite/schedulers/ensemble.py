@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.layout import shape_of
 from nerite.core.request import Request, Response
+from nerite.core.tensor import Tensor
 from nerite.schedulers.held import Held, Sequence, sequence_of, shaped, take
 from nerite.schedulers.plan import Gate, Node, Plan, Step
 
@@ -128,7 +130,7 @@ class _Run:
         batch = call.batch_size if self._graph.batches else 0
         uses = self._plan.uses
         self._turns[0] = {
-            name: Held(request.inputs.get(name), uses[name], batch, None)
+            name: Held(request.inputs, name, uses[name], batch, None)
             for name in self._graph.inputs
             if name in uses
         }
@@ -157,17 +159,13 @@ class _Run:
     def _prepare(self, node: Node, held: dict[str, Held], turn: int) -> _Ask:
         step = node.step
         request = self._call.request
-        inputs = {}
-        sequence: Sequence | None = None
+        read = [held[source] for _, source, _ in node.inputs]
+        inputs = node.renaming(read, step.batches) or _each(node, read)
         batch = 0
-        for name, source, dims in node.inputs:
-            one = held[source]
-            if one.tensor is not None:
-                tensor = inputs[name] = shaped(one.tensor, dims, step.batches, one.batch)
-                if step.batches and tensor.ndim:
-                    batch = tensor.shape[0]
-            if sequence is None:
-                sequence = one.sequence
+        if step.batches:
+            shapes = [shape_of(inputs, name) for name in inputs]
+            batch = next((shape[0] for shape in reversed(shapes) if shape), 0)
+        sequence = next((one.sequence for one in read if one.sequence is not None), None)
         for source in node.reads:
             take(held, source)
         if sequence is None:
@@ -207,7 +205,7 @@ class _Run:
             turn = self._turn(ask)
             held = self._turns.setdefault(turn, {})
             for name, target, uses in node.outputs:
-                held[target] = Held(answer.outputs.get(name), uses, ask.batch, sequence)
+                held[target] = Held(answer.outputs, name, uses, ask.batch, sequence)
             nodes, emits = node.after, node.emits
         self._go_on(nodes, emits, turn)
 
@@ -356,3 +354,13 @@ class _Ask:
         call = self.call
         if call is not None:
             call.cancel()
+
+
+def _each(node: Node, read: list[Held]) -> dict[str, Tensor]:
+    """The inputs of a step, tensor by tensor."""
+    inputs = {}
+    for (name, _, dims), one in zip(node.inputs, read, strict=True):
+        tensor = one.tensor
+        if tensor is not None:
+            inputs[name] = shaped(tensor, dims, node.step.batches, one.batch)
+    return inputs

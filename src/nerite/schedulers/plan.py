@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nerite.core.call import Call, Deliver
 from nerite.core.request import Request
+from nerite.schedulers.held import Renaming
 
 
 class Step(NamedTuple):
@@ -68,6 +69,7 @@ class Gate:
 class Node:
     """A step in a plan.
 
+    renaming: of what it reads, to the names of its model.
     inputs: the model's name, the tensor, the dims. reads: the tensors, each once. outputs: the
     model's name, the tensor, how many take it. names: of those outputs. after: who reads them;
     emits: whether the answer holds one of them.
@@ -77,6 +79,7 @@ class Node:
         self.step = step
         self.gate = gate
         self.inputs = [(name, tensor, step.dims[name]) for name, tensor in step.inputs.items()]
+        self.renaming = Renaming(tuple(step.inputs))
         self.reads = tuple(dict.fromkeys(step.inputs.values()))
         self.outputs: list[tuple[str, str, int]] = []
         self.names: tuple[str, ...] = ()
