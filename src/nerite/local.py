@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from nerite.backends.base import ModelSpec
+from nerite.backends.base import ModelSpec, backend_names
 from nerite.backends.python.user_model import PythonBackend
 from nerite.contract import Contract
 from nerite.core.call import Answer, Call, Deliver, one_of
@@ -49,6 +49,10 @@ class LocalModel:
         else:
             entry.config.backend = "python"
         settle(entry)
+        if entry.config.backend in backend_names() and entry.config.backend != "python":
+            text = f"'{folder}' is a model of backend '{entry.config.backend}', and only those in "
+            text += "Python run without a server: `nerite serve --model-repository "
+            raise invalid(f"{text}{folder.parent}` serves it")
         version = version or (entry.versions[-1] if entry.versions else 1)
         self._backend = PythonBackend()
         spec = ModelSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ def run(path: Path, inputs: Sequence[str], save: Path | None) -> int:
 
     inputs: NAME=VALUE, where VALUE is a .npy file, another file (its bytes), or JSON.
     """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the model has to say
     try:
         with LocalModel(path) as model:
             tensors = dict(_read(model.config, text) for text in inputs)

@@ -131,3 +131,55 @@ def test_run_model_says_what_is_wrong(
     assert "say NAME=VALUE, where NAME is one of IA, IB" in capsys.readouterr().err
     assert main(["run-model", str(asking), "--input", "IN=[1]"]) == 1
     assert "asks model 'twice'" in capsys.readouterr().err
+
+
+TALKS = """
+    import triton_python_backend_utils as pb_utils
+
+
+    class TritonPythonModel:
+        @staticmethod
+        def auto_complete_config(config):
+            config.add_input({"name": "IN", "data_type": "TYPE_FP32", "dims": [-1]})
+            config.add_output({"name": "OUT", "data_type": "TYPE_FP32", "dims": [-1]})
+            return config
+
+        def execute(self, requests):
+            pb_utils.Logger.log_info("a word")
+            return WHAT
+"""
+
+
+def talks(folder: Path, what: str) -> Path:
+    (folder / "talks" / "1").mkdir(parents=True)
+    (folder / "talks" / "1" / "model.py").write_text(textwrap.dedent(TALKS).replace("WHAT", what))
+    return folder / "talks"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("'x'", "Expected a list in the execute return, found type '<class 'str'>'"),
+        ("['x']", "Expected an 'InferenceResponse' object in the execute function return list"),
+        ("[]", "InferenceRequest(s) size is:1, and InferenceResponse(s) size is:0"),
+    ],
+)
+def test_answers_that_are_none(
+    tmp_path: Path, local_model: Any, caplog: pytest.LogCaptureFixture, what: str, said: str
+) -> None:
+    caplog.set_level("INFO")
+    model = local_model(talks(tmp_path, what))
+    with pytest.raises(InferenceError) as caught:
+        model.infer({"IN": np.zeros(1, np.float32)})
+    assert said in caught.value.message
+    remedy = "Return a list of an InferenceResponse for each request in talks/1/model.py."
+    assert remedy in caught.value.message
+    assert "[talks_0] a word" in caplog.messages
+
+
+def test_a_model_that_is_not_in_python(tmp_path: Path) -> None:
+    (tmp_path / "graph" / "1").mkdir(parents=True)
+    (tmp_path / "graph" / "1" / "model.onnx").touch()
+    (tmp_path / "graph" / "config.pbtxt").write_text('backend: "onnxruntime"')
+    with pytest.raises(InferenceError, match="is a model of backend 'onnxruntime', and only those"):
+        LocalModel(tmp_path / "graph")

@@ -26,7 +26,8 @@ class ModelSpec:
     device: "cpu" or "cuda"; device_id: which of those. runtime: of a Python-based backend, its
     model.py, which reads what is in the model's folder. settings: of the backend, by the names
     that Triton's --backend-config has. complete: whether to fill in what the config leaves out.
-    outside: the server, for its questions.
+    outside: the server, for its questions. in_worker: whether it is loaded in a process of its own,
+    whose output the server reads.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelSpec:
     settings: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     outside: Outside = Nowhere()
+    in_worker: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What a worker needs to make the same spec."""
@@ -50,9 +52,10 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any], outside: Outside) -> ModelSpec:
+        """The spec in a worker."""
         runtime = Path(fields["runtime"]) if fields["runtime"] else None
         paths = {"folder": Path(fields["folder"]), "runtime": runtime}
-        return cls(**{**fields, **paths}, outside=outside)
+        return cls(**{**fields, **paths}, outside=outside, in_worker=True)
 
     @property
     def in_server(self) -> bool:

@@ -9,7 +9,7 @@ import sys
 
 from nerite.backends.base import LOGGED
 from nerite.backends.python.errors import message_of
-from nerite.backends.python.surroundings import in_server, instance
+from nerite.backends.python.surroundings import in_worker, instance
 
 
 class _Level(enum.Enum):
@@ -42,7 +42,7 @@ class Logger:
         if not isinstance(level, _Level):
             found = type(level).__name__
             raise TypeError(f"Logger.log: level must be one of Logger's, not {found}")
-        if in_server():
+        if not in_worker():
             logging.getLogger("nerite.model").log(_LEVELS[level], "[%s] %s", instance(), message)
             return
         # The front process reads lines that begin so, and logs the message at its level.

@@ -42,9 +42,9 @@ def settle(spec: ModelSpec, *, serving: bool) -> None:
     _last[:] = [surroundings]
 
 
-def in_server() -> bool:
-    """Whether the model runs in the server's own process."""
-    return bool(_last) and here().spec.in_server
+def in_worker() -> bool:
+    """Whether the model runs in a process of its own, whose output the server reads."""
+    return not _last or here().spec.in_worker
 
 
 def instance() -> str:

@@ -118,13 +118,13 @@ class PythonBackend:
         if not isinstance(responses, list):
             found = type(responses)
             raise TritonModelException(
-                f"Expected a list in the execute return, found type '{found}'."
+                f"Expected a list in the execute return, found type '{found}'. {self._remedy()}"
             )
         if len(responses) != len(requests):
             raise TritonModelException(
                 "Number of InferenceResponse objects do not match the number of InferenceRequest "
                 f"objects. InferenceRequest(s) size is:{len(requests)}, and InferenceResponse(s) "
-                f"size is:{len(responses)}\n"
+                f"size is:{len(responses)}. {self._remedy()}\n"
             )
         for request, response in zip(requests, responses):
             if response is None:
@@ -137,8 +137,11 @@ class PythonBackend:
             if not isinstance(response, InferenceResponse):
                 raise TritonModelException(
                     "Expected an 'InferenceResponse' object in the execute function return list, "
-                    f"found type '{type(response)}'."
+                    f"found type '{type(response)}'. {self._remedy()}"
                 )
+
+    def _remedy(self) -> str:
+        return f"Return a list of an InferenceResponse for each request in {self._spec.code}."
 
     def _ask_ready(self) -> bool:
         """What the model's own `is_ready` says.
