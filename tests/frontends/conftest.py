@@ -13,6 +13,8 @@ import uvloop
 
 from nerite.frontends.http1 import Exchange, Gate, Handler, Limits, Listener
 
+from .http2_client import ListenGrpc
+
 
 class Answer:
     """Status, headers (lower case) and body."""
@@ -115,19 +117,27 @@ class Listen:
             runner.run(whole())
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+_LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=_LOOPS)
 def listen(request: pytest.FixtureRequest) -> Listen:
     """On both loops: their transports differ in when they close, pause and buffer."""
-    return Listen(
-        {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}[request.param]
-    )
+    return Listen(_LOOPS[request.param])
+
+
+@pytest.fixture(params=_LOOPS)
+def listen_grpc(request: pytest.FixtureRequest) -> ListenGrpc:
+    """Likewise."""
+    return ListenGrpc(_LOOPS[request.param])
 
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """An asynchronous test with the fixture `listen`, run on that fixture's loop."""
+    """An asynchronous test with `listen` or `listen_grpc`, run on that fixture's loop."""
 
     @functools.wraps(test)
     def run(**fixtures: Any) -> None:
-        fixtures["listen"].run(test(**fixtures))
+        listen = fixtures.get("listen") or fixtures["listen_grpc"]
+        listen.run(test(**fixtures))
 
     return run

@@ -48,11 +48,14 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
+        self._closing = False
 
     async def start(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept connections on a listening socket."""
         loop = asyncio.get_running_loop()
         self.now = loop.time()
+        # Accepted sockets inherit it, and asyncio sets it for those alone that name their protocol.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server = await loop.create_server(
             lambda: Connection(self),
             sock=sock,
@@ -74,6 +77,8 @@ class Listener:
 
     def admit(self, connection: Connection) -> None:
         self.connections.add(connection)
+        if self._closing:  # its handshake took as long
+            connection.leave()
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
@@ -92,6 +97,7 @@ class Listener:
     async def close(self, timeout: float) -> None:
         """Accept no more, let RPCs in hand be answered for `timeout` seconds, leave. May be called
         again while it waits, for less time."""
+        self._closing = True
         if self._server is not None:
             self._server.close()
         if self._sweeping is not None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from typing import Any
 
 from nerite.frontends import http2_frames as h2
 from nerite.frontends.http1_stage import Stage
+from nerite.frontends.http2_blocks import Block, Blocks
 from nerite.frontends.http2_frames import Code, ConnectionFault, StreamFault
-from nerite.frontends.http2_head import Head, Heads, block
-from nerite.frontends.http2_messages import Incoming, Message, TooLarge
+from nerite.frontends.http2_head import Heads, block
+from nerite.frontends.http2_messages import Incoming, TooLarge
 from nerite.frontends.http2_outbox import Outbox, Outgoing
-from nerite.frontends.http2_pulse import Pulse, Terms, Wanted
-from nerite.frontends.http2_rpc import BROKEN, GrpcCode, Rpc
+from nerite.frontends.http2_port import Port
+from nerite.frontends.http2_pulse import Pulse, Wanted
+from nerite.frontends.http2_rpc import NO_MEMORY, GrpcCode, Rpc
 
 log = logging.getLogger(__name__)
 
@@ -34,37 +36,8 @@ _SETTINGS = {
     h2.MAX_FRAME_SIZE: _FRAME,
     h2.MAX_HEADER_LIST_SIZE: _HEADERS,
 }
-_HTTP1 = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
-    b"this port speaks gRPC; the HTTP port is another\n"
-)
-_METHODS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC")
 _LEAVING = b"leaving?"  # of the ping that follows the first GOAWAY
 _NO_RPC = block([(b":status", b"415")])
-
-
-class Port(Protocol):
-    """What the connections of one port share.
-
-    now: of the loop's clock, as of the last look at it. limit: bytes of a message. compression: of
-    answers to those who read it, "" for none.
-    """
-
-    terms: Terms
-    now: float
-    limit: int
-    compression: str
-
-    def prepare(self, head: Head) -> None:
-        """Find a new head's route, or why it is refused."""
-        ...
-
-    def room(self, length: int) -> memoryview:
-        """Memory for a message. Raises MemoryError."""
-        ...
-
-    def admit(self, connection: Connection) -> None: ...
-    def forget(self, connection: Connection) -> None: ...
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -79,32 +52,28 @@ class Connection(asyncio.BufferedProtocol):
         self._heads = Heads(_HEADERS, port.prepare)
         self._rpcs: dict[int, Rpc] = {}
         self._begun = self._ended = False  # its preface has come; it reads no more
+        self._told = self._leaving = False  # the client is told that we leave; it knows
         self._last = 0  # the highest stream
-        self._leaving = False
-        self._block: tuple[int, int, bytearray] | None = None  # headers that go on
+        self._blocks = Blocks(_HEADERS)
         self._taken = 0  # bytes of the window that were not given back
         # The data frame that is being read: its RPC, flags, the bytes left, and those of it that
         # are received where they belong.
         self._rpc: Rpc | None = None
         self._flags = self._left = 0
         self._place: memoryview | None = None
-        self._congested: list[asyncio.Future[None]] = []
         self._replies = 0  # since writing was paused
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.outbox = Outbox(transport, self._sent)
-        self._port.admit(self)
         transport.write(h2.settings(_SETTINGS))
         transport.write(h2.window_update(0, _ALL_WINDOW - h2.DEFAULT_WINDOW))
+        self._port.admit(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._port.forget(self)
-        self._ended = True
-        rpcs, self._rpcs = self._rpcs, {}
-        for rpc in rpcs.values():
-            rpc.leave()
-        self.resume_writing()
+        self._end()
+        self.outbox.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._left and self._rpc is not None and self._stage.filled == self._stage.at:
@@ -118,23 +87,14 @@ class Connection(asyncio.BufferedProtocol):
         place, self._place = self._place, None
         try:
             if place is not None:
-                self._count(self._rpc, count)
-                if self._rpc is not None:
-                    self._take(self._rpc, self._rpc.incoming.placed(count))
-                self._left -= count
-                if not self._left:
-                    self._end_data()
-                return
-            self._stage.filled += count
-            if not self._ended:
+                self._feed(count, None)
+            else:
+                self._stage.filled += count
                 self._read()
         except ConnectionFault as fault:
             self._fail(fault)
         if self._ended:
             self._stage.clear()
-
-    def eof_received(self) -> bool:
-        return False
 
     def pause_writing(self) -> None:
         self.outbox.pause()
@@ -143,34 +103,21 @@ class Connection(asyncio.BufferedProtocol):
         self._replies = 0
         if not self._ended:
             self.outbox.resume()
-        waiting, self._congested = self._congested, []
-        for one in waiting:
-            if not one.done():
-                one.set_result(None)
-
-    async def drained(self, out: Outgoing) -> None:
-        """Until what a stream has sent is on its way, or nobody takes it any more."""
-        while out.waiting and not self._ended:
-            future = asyncio.get_running_loop().create_future()
-            self._congested.append(future)
-            await future
 
     def _read(self) -> None:
         """All that is whole, and of data what is there."""
         stage = self._stage
-        if not self._begun and not self._read_preface():
+        if self._ended or not (self._begun or self._read_preface()):
             return
         while not self._ended:
             if self._left:
                 size = min(self._left, stage.filled - stage.at)
                 if not size:
                     return
-                self._left -= size
-                self._feed(stage.view[stage.at : stage.at + size])
+                self._feed(size, stage.view[stage.at : stage.at + size])
                 stage.take(size)
                 if self._left:
                     return
-                self._end_data()
             have = stage.filled - stage.at - h2.PREFIX_SIZE
             if have < 0:
                 return
@@ -178,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
             length, number = high << 8 | low, number & h2.LARGEST_WINDOW
             if length > _FRAME:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            if kind == h2.DATA and not flags & h2.PADDED and self._block is None:
+            if kind == h2.DATA and not flags & h2.PADDED and not self._blocks.stream:
                 stage.take(h2.PREFIX_SIZE)
                 self._begin_data(number, flags, length)
                 continue
@@ -197,11 +144,8 @@ class Connection(asyncio.BufferedProtocol):
         size = len(h2.PREFACE)
         got = bytes(stage.view[: min(size, stage.filled)])
         if not h2.PREFACE.startswith(got):
-            self._ended = True
-            self._transport.write(_HTTP1 if got[:4] in _METHODS else h2.goaway(
-                0, Code.PROTOCOL_ERROR, "this port speaks gRPC over HTTP/2"
-            ))  # fmt: skip
-            self._transport.close()
+            self._transport.write(h2.complaint(got))
+            self._end()
             return False
         if len(got) < size:
             return False
@@ -209,76 +153,75 @@ class Connection(asyncio.BufferedProtocol):
         self._begun = self.pulse.begun = True
         return True
 
-    def _begin_data(self, number: int, flags: int, length: int) -> None:
-        self._rpc = self._rpcs.get(number)
-        if not number or number > self._last:
+    def _begin_data(self, number: int, flags: int, length: int, padding: int = 0) -> None:
+        if self._is_idle(number):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"data of stream {number}, never opened")
+        self._rpc = self._rpcs.get(number)
         if self._rpc is not None and self._rpc.received:
             self._reset(number, StreamFault(Code.STREAM_CLOSED, "data behind the end"))
             self._rpc = None
         self._flags, self._left = flags, length
+        if padding:
+            self._count(padding)
         if not length:
             if not flags & h2.END_STREAM:
                 self.pulse.bother()
             self._end_data()
 
-    def _feed(self, data: memoryview) -> None:
-        """Data of the frame that is being read."""
+    def _feed(self, size: int, data: memoryview | None) -> None:
+        """So many bytes of the frame's data: these, or those that are in their place already."""
+        self._left -= size
+        self._count(size)
         rpc = self._rpc
-        self._count(rpc, len(data))
-        if rpc is None or not rpc.open:
-            return
-        try:
-            self._take(rpc, rpc.incoming.feed(data))
-        except TooLarge as error:
-            rpc.fail(GrpcCode.RESOURCE_EXHAUSTED, str(error))
-        except MemoryError:
-            rpc.fail(GrpcCode.RESOURCE_EXHAUSTED, "there is no memory for the message")
-        except ValueError as error:
-            rpc.fail(GrpcCode.INTERNAL, str(error))
-
-    def _take(self, rpc: Rpc, messages: list[Message]) -> None:
-        if messages:
-            self.pulse.calm()
-            rpc.take(messages)
+        if rpc is not None and rpc.open:
+            try:
+                come = rpc.incoming
+                messages = come.placed(size) if data is None else come.feed(data)
+            except TooLarge as error:
+                rpc.fail(GrpcCode.RESOURCE_EXHAUSTED, str(error))
+            except MemoryError:
+                rpc.fail(GrpcCode.RESOURCE_EXHAUSTED, NO_MEMORY)
+            except ValueError as error:
+                rpc.fail(GrpcCode.INTERNAL, str(error))
+            else:
+                if messages:
+                    self.pulse.calm()
+                    rpc.take(messages)
+        if not self._left:
+            self._end_data()
 
     def _end_data(self) -> None:
         rpc, self._rpc = self._rpc, None
         if rpc is not None and self._flags & h2.END_STREAM:
-            self._close(rpc)
+            rpc.close()
 
-    def _count(self, rpc: Rpc | None, size: int) -> None:
+    def _count(self, size: int) -> None:
         """Give the client back what it has used of its windows, once that is worth a frame."""
         self._taken += size
-        if self._taken > _ALL_WINDOW:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more data than the window")
         if self._taken >= _ALL_WINDOW // 2:
             self._transport.write(h2.window_update(0, self._taken))
             self._taken = 0
-        if rpc is None:
-            return
-        rpc.taken += size
-        if rpc.taken > _WINDOW:
-            self._reset(rpc.out.number, StreamFault(Code.FLOW_CONTROL_ERROR, "more data"))
-        elif rpc.taken >= _WINDOW // 2 and not rpc.received:
-            self._transport.write(h2.window_update(rpc.out.number, rpc.taken))
-            rpc.taken = 0
+        rpc = self._rpc
+        if rpc is not None:
+            rpc.taken += size
+            if rpc.taken >= _WINDOW // 2 and rpc.open and not rpc.received:
+                self._transport.write(h2.window_update(rpc.out.number, rpc.taken))
+                rpc.taken = 0
 
-    def _close(self, rpc: Rpc) -> None:
-        """The client has said all."""
-        try:
-            rpc.close()
-        except Exception:
-            log.exception("%s failed", rpc.head.path)
-            rpc.fail(GrpcCode.INTERNAL, BROKEN)
+    def _is_idle(self, number: int) -> bool:
+        """Whether a stream was never opened; those with even numbers are ours to open."""
+        return number > self._last or not number % 2
 
     def _take_frame(self, kind: int, flags: int, number: int, payload: memoryview) -> None:
-        if self._block is not None and (kind != h2.CONTINUATION or number != self._block[0]):
+        begun = self._blocks.stream
+        if begun and (kind != h2.CONTINUATION or number != begun):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "headers that do not go on")
         if kind == h2.HEADERS:
-            self._take_headers(flags, number, payload)
+            self._take_block(self._blocks.begin(flags, number, payload))
         elif kind == h2.CONTINUATION:
-            self._go_on(flags, payload)
+            if not payload:
+                self.pulse.bother()
+            self._take_block(self._blocks.go_on(flags, payload))
         elif kind == h2.WINDOW_UPDATE:
             self._take_window(number, h2.word(bytes(payload)) & h2.LARGEST_WINDOW)
         elif kind == h2.PING:
@@ -289,81 +232,58 @@ class Connection(asyncio.BufferedProtocol):
             self._take_reset(number, h2.word(bytes(payload)))
         elif kind == h2.DATA:
             data = h2.unpadded(flags, payload)
-            self._count(None, len(payload) - len(data))
-            self._begin_data(number, flags, len(data))
-            self._left = 0
+            self._begin_data(number, flags, len(data), len(payload) - len(data))
             if data:
-                self._feed(data)
-                self._end_data()
+                self._feed(len(data), data)
         elif kind == h2.PRIORITY:
             if len(payload) != 5 or not number:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "PRIORITY of a wrong length")
+                code = Code.FRAME_SIZE_ERROR if number else Code.PROTOCOL_ERROR
+                raise ConnectionFault(code, "a malformed PRIORITY")
             self.pulse.bother()
-        elif kind == h2.PUSH_PROMISE:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "clients do not push")
-        elif kind == h2.GOAWAY and number:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "GOAWAY on a stream")
-
-    def _take_headers(self, flags: int, number: int, payload: memoryview) -> None:
-        if not number % 2:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, f"headers on stream {number}")
-        data = h2.unpadded(flags, payload)
-        if flags & h2.PRIORITIZED:
-            if len(data) < 5:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "HEADERS without their priority")
-            if int.from_bytes(data[:4], "big") & h2.LARGEST_WINDOW == number:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream that depends on itself")
-            data = data[5:]
-        if flags & h2.END_HEADERS:
-            self._open(number, flags, bytes(data))
-        else:
-            self._block = number, flags, bytearray(data)
-
-    def _go_on(self, flags: int, payload: memoryview) -> None:
-        if self._block is None:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "headers that go on without a beginning")
-        number, first, gathered = self._block
-        gathered += payload
-        if len(gathered) > _HEADERS:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "the headers are too long")
-        if not payload:
+        elif kind == h2.PUSH_PROMISE or (kind == h2.GOAWAY and number):
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame that no client sends")
+        else:  # unknown, or GOAWAY: the client closes when it has its answers
             self.pulse.bother()
-        if flags & h2.END_HEADERS:
-            self._block = None
-            self._open(number, first, bytes(gathered))
 
-    def _open(self, number: int, flags: int, data: bytes) -> None:
-        """The headers of a stream are whole."""
-        ended = bool(flags & h2.END_STREAM)
-        if number <= self._last:
-            self._heads.skip(data)
-            rpc = self._rpcs.get(number)
-            if rpc is not None and not rpc.received:
-                if not ended:
-                    raise StreamFault(Code.PROTOCOL_ERROR, "headers amid the data")
-                self._close(rpc)
-            elif rpc is not None:
-                raise StreamFault(Code.STREAM_CLOSED, "headers behind the end")
+    def _take_block(self, block: Block | None) -> None:
+        if block is None:
             return
+        if block.stream > self._last:
+            self._open(*block)
+            return
+        opens = self._heads.skip(block.data)
+        rpc = self._rpcs.get(block.stream)
+        if rpc is None:
+            if opens:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, f"stream {block.stream} opens again")
+            self.pulse.bother()
+        elif rpc.received:
+            raise StreamFault(Code.STREAM_CLOSED, "headers behind the end")
+        elif not block.ended:
+            raise StreamFault(Code.PROTOCOL_ERROR, "headers amid the data")
+        else:
+            rpc.close()
+
+    def _open(self, number: int, ended: bool, data: bytes) -> None:
+        """A stream begins."""
         self._last = number
         if self._leaving or len(self._rpcs) >= _STREAMS:
             self._heads.skip(data)
             raise StreamFault(Code.REFUSED_STREAM, "no more streams")
         head = self._heads.read(data)
         incoming = Incoming(self._port.limit, self._port.room)
-        rpc = Rpc(self, Outgoing(number, self.outbox.initial), head, incoming)
+        rpc = Rpc(self, Outgoing(number), head, incoming)
         self._rpcs[number] = rpc
         if not head.is_grpc:
-            fields = h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, number, _NO_RPC)
-            self.outbox.write(fields)
             rpc.leave()
-            self._sent(rpc.out)
+            fields = h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, number, _NO_RPC)
+            self.outbox.finish(rpc.out, fields)
         elif head.refusal is not None:
             rpc.fail(*head.refusal)
         elif head.route.streams:
-            head.route.start(rpc)
+            rpc.start()
         if ended:
-            self._close(rpc)
+            rpc.close()
 
     def _take_window(self, number: int, increment: int) -> None:
         rpc = self._rpcs.get(number)
@@ -371,17 +291,15 @@ class Connection(asyncio.BufferedProtocol):
             self.outbox.add(None, increment)
         elif rpc is not None:
             self.outbox.add(rpc.out, increment)
-        elif number > self._last:
+        elif self._is_idle(number):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"a window of stream {number}, never opened")
-        if self._congested:
-            self.resume_writing()
 
     def _take_ping(self, flags: int, number: int, payload: bytes) -> None:
         if number or len(payload) != 8:
             code = Code.PROTOCOL_ERROR if number else Code.FRAME_SIZE_ERROR
             raise ConnectionFault(code, "a malformed PING")
         if flags & h2.ACK:
-            if payload == _LEAVING:  # whoever sends this knows that we leave
+            if payload == _LEAVING and self._told and not self._leaving:
                 self._leaving = True
                 self._transport.write(h2.goaway(self._last, Code.NO_ERROR))
                 self._close_when_done()
@@ -400,15 +318,10 @@ class Connection(asyncio.BufferedProtocol):
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
             return
         self.pulse.bother()
-        for key, value in h2.read_settings(payload):
-            if key == h2.INITIAL_WINDOW_SIZE:
-                self.outbox.resize(value, [rpc.out for rpc in self._rpcs.values()])
-            elif key == h2.MAX_FRAME_SIZE:
-                if not h2.SMALLEST_FRAME <= value <= h2.LARGEST_FRAME:
-                    raise ConnectionFault(Code.PROTOCOL_ERROR, f"frames of {value} bytes")
-                self.outbox.largest = value
-            elif key == h2.ENABLE_PUSH and value > 1:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
+        wanted = h2.read_settings(payload)
+        self.outbox.largest = wanted.get(h2.MAX_FRAME_SIZE, self.outbox.largest)
+        if h2.INITIAL_WINDOW_SIZE in wanted:
+            self.outbox.resize(wanted[h2.INITIAL_WINDOW_SIZE])
         self._reply(h2.frame(h2.SETTINGS, h2.ACK, 0, b""))
 
     def _reply(self, frame: bytes) -> None:
@@ -419,19 +332,24 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(frame)
 
     def _take_reset(self, number: int, code: int) -> None:
-        if not number or number > self._last:
+        if self._is_idle(number):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"a reset of stream {number}, never opened")
         self.pulse.bother()
-        rpc = self._rpcs.pop(number, None)
-        if rpc is not None:
-            rpc.leave()
+        self._drop(number)
 
     def _reset(self, number: int, fault: StreamFault) -> None:
         log.debug("gRPC: stream %d: %s", number, fault)
-        self.outbox.write(h2.reset(number, fault.code))
+        self._drop(number)
+        self.pulse.bother()
+        self._reply(h2.reset(number, fault.code))
+
+    def _drop(self, number: int) -> None:
+        """Whoever asked on this stream wants no answer."""
         rpc = self._rpcs.pop(number, None)
         if rpc is not None:
             rpc.leave()
+            self.outbox.drop(rpc.out)
+        self._close_when_done()
 
     def _sent(self, out: Outgoing) -> None:
         """The frame that ends a stream on our side is written."""
@@ -439,33 +357,38 @@ class Connection(asyncio.BufferedProtocol):
         rpc = self._rpcs.pop(out.number, None)
         if rpc is not None and not rpc.received:
             self.outbox.write(h2.reset(out.number, Code.NO_ERROR))  # it need not go on
-        if self._leaving:
-            self._close_when_done()
+        self._close_when_done()
 
     def _close_when_done(self) -> None:
-        if not self._rpcs:
+        if self._leaving and not self._rpcs:
             self._transport.close()
 
     def _fail(self, fault: ConnectionFault) -> None:
         log.debug("gRPC: a connection is closed: %s", fault)
-        self._ended = True
         self._transport.write(h2.goaway(self._last, fault.code, str(fault)))
+        self._end()
+
+    def _end(self) -> None:
+        """Read no more, answer no more, and close when what is written has left."""
+        self._ended = True
+        for number in [*self._rpcs]:
+            self._drop(number)
         self._transport.close()
 
     def leave(self) -> None:
         """Let what is open end, and take no more. A client is told twice: what it sent before it
         heard of it is still answered."""
-        if self._transport.is_closing():
+        if not self._begun:
+            self._end()
+        if self._ended or self._told:
             return
-        if self._ended or not self._begun:
-            self._transport.close()
-            return
+        self._told = True
         self._transport.write(h2.goaway(h2.LARGEST_WINDOW, Code.NO_ERROR))
         self._transport.write(h2.frame(h2.PING, 0, 0, _LEAVING))
 
     def look(self, now: float) -> None:
         """What the clock asks for; `now` is the loop's time in seconds."""
-        wanted = self.pulse.look(now, bool(self._rpcs))
+        wanted = self.pulse.look(now, bool(self._rpcs), self._transport.is_closing())
         if wanted is Wanted.PING:
             self._transport.write(h2.frame(h2.PING, 0, 0, bytes(8)))
         elif wanted is Wanted.LEAVE:

@@ -6,6 +6,11 @@ from enum import IntEnum
 from struct import Struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_METHODS = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC")
+_HTTP1 = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"this port speaks gRPC; the HTTP port is another\n"
+)
 # A frame's length (its two high bytes and the low one), kind, flags and stream.
 PREFIX = Struct(">HBBBL")
 PREFIX_SIZE = PREFIX.size
@@ -45,6 +50,14 @@ class Code(IntEnum):
     ENHANCE_YOUR_CALM = 11
 
 
+_ANY = (0, 2**32 - 1, Code.PROTOCOL_ERROR)
+_BOUNDS = {
+    ENABLE_PUSH: (0, 1, Code.PROTOCOL_ERROR),
+    INITIAL_WINDOW_SIZE: (0, LARGEST_WINDOW, Code.FLOW_CONTROL_ERROR),
+    MAX_FRAME_SIZE: (SMALLEST_FRAME, LARGEST_FRAME, Code.PROTOCOL_ERROR),
+}
+
+
 class ConnectionFault(Exception):  # noqa: N818  what a client did, not what went wrong here
     """The connection ends with this code and text (GOAWAY)."""
 
@@ -74,11 +87,17 @@ def settings(values: dict[int, int]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*one) for one in values.items()))
 
 
-def read_settings(payload: bytes) -> list[tuple[int, int]]:
-    """Raises ConnectionFault."""
+def read_settings(payload: bytes) -> dict[int, int]:
+    """What a client wants; of what it says twice, the latter. Raises ConnectionFault."""
     if len(payload) % _SETTING.size:
         raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
-    return list(_SETTING.iter_unpack(payload))
+    values: dict[int, int] = {}
+    for key, value in _SETTING.iter_unpack(payload):
+        low, high, code = _BOUNDS.get(key, _ANY)
+        if not low <= value <= high:
+            raise ConnectionFault(code, f"setting {key} is {value}")
+        values[key] = value
+    return values
 
 
 def window_update(stream: int, increment: int) -> bytes:
@@ -91,6 +110,13 @@ def reset(stream: int, code: Code) -> bytes:
 
 def goaway(last_stream: int, code: Code, text: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, _TWO_WORDS.pack(last_stream, code) + text.encode())
+
+
+def complaint(begins: bytes) -> bytes:
+    """What a client is told that begins with these bytes, and not with the preface."""
+    if begins[:4] in _METHODS:
+        return _HTTP1
+    return goaway(0, Code.PROTOCOL_ERROR, "this port speaks gRPC over HTTP/2")
 
 
 def word(payload: bytes) -> int:

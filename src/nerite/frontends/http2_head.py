@@ -13,10 +13,12 @@ import hpack
 from nerite.frontends.http2_frames import Code, ConnectionFault, StreamFault
 
 _KEPT = 256  # blocks of a connection
+_LONG = 4096  # bytes of headers that are not worth keeping: few bytes of HPACK can be many
 _ONCE = (":method", ":scheme", ":path", ":authority")
 # They are about HTTP/1's connection, and malform a request in HTTP/2 (RFC 9113, section 8.2.2).
 _HOP = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade")
 _OURS = ("te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding")
+_GRPC = re.compile(r"application/grpc($|[+;])")
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -45,7 +47,7 @@ class Head:
         self.headers = {key: text for key, text in self.metadata if isinstance(text, str)}
         self.path = named[":path"]
         content = named.get("content-type", "")
-        self.is_grpc = named[":method"] == "POST" and content.startswith("application/grpc")
+        self.is_grpc = named[":method"] == "POST" and _GRPC.match(content) is not None
         self.encoding = named.get("grpc-encoding", "identity")
         accepted = named.get("grpc-accept-encoding", "")
         self.accepts = frozenset(one.strip() for one in accepted.split(","))
@@ -68,6 +70,8 @@ def _named(
         regular = True
         if name in _HOP or not _NAME.fullmatch(raw_name) or not _VALUE.fullmatch(raw_value):
             raise StreamFault(Code.PROTOCOL_ERROR, f"header {raw_name!r} has no place in HTTP/2")
+        if name == "te" and value != "trailers":
+            raise StreamFault(Code.PROTOCOL_ERROR, f"header te is '{value}'")
         if name in _OURS:
             named[name] = value
         elif name.endswith("-bin"):
@@ -115,16 +119,17 @@ class Heads:
             fields, lasting = self._decode(block)
             head = Head(fields)
             self._prepare(head)
-            if lasting:
+            if lasting and sum(len(name) + len(value) for name, value in fields) < _LONG:
                 if len(self._known) >= _KEPT:
                     self._known.clear()
                 self._known[block] = head
         return head
 
-    def skip(self, block: bytes) -> None:
+    def skip(self, block: bytes) -> bool:
         """A block that nobody wants, for what it does to the table: trailers, or of a stream that
-        is refused. Raises ConnectionFault."""
-        self._decode(block)
+        is refused. Whether it is a request's. Raises ConnectionFault."""
+        fields, _ = self._decode(block)
+        return any(name[:1] == b":" for name, _ in fields)
 
     def _decode(self, block: bytes) -> tuple[list[Any], bool]:
         """The fields, and whether the block left the table as it was."""

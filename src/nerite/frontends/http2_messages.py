@@ -11,6 +11,9 @@ from nerite.frontends.http1_exchange import Body
 _PREFIX = Struct(">BL")
 _SIZE = _PREFIX.size
 _SMALL = 1 << 16
+# A length is believed when so many bytes have come, and not before: a claim is cheap to make, and
+# the first byte that is written in a large room may take a page of two megabytes.
+_BELIEVED = 1 << 18
 
 
 class Message(NamedTuple):
@@ -28,14 +31,14 @@ class Incoming:
     limit: bytes of a message. room: memory for a large one.
     """
 
-    __slots__ = ("_compressed", "_filled", "_message", "_prefix", "_room", "limit")
+    __slots__ = ("_compressed", "_filled", "_length", "_message", "_prefix", "_room", "limit")
 
     def __init__(self, limit: int, room: Callable[[int], memoryview]) -> None:
         self.limit = limit
         self._room = room
         self._prefix = b""  # the beginning of one
         self._message: memoryview | None = None
-        self._filled = 0
+        self._filled = self._length = 0
         self._compressed = False
 
     @property
@@ -68,8 +71,8 @@ class Incoming:
             if length > self.limit:
                 raise TooLarge(f"Received message larger than max ({length} vs. {self.limit})")
             self._compressed = flag == 1
-            self._message = self._room(length)
-            self._filled = 0
+            self._message = self._room(min(length, _BELIEVED))
+            self._filled, self._length = 0, length
         return data[missing:]
 
     def _fill(self, data: memoryview, messages: list[Message]) -> memoryview:
@@ -84,20 +87,23 @@ class Incoming:
         message = self._message
         assert message is not None
         self._filled += size
-        if self._filled == len(message):
-            whole = bytes(message) if len(message) <= _SMALL else message
+        if self._filled == self._length:
+            whole = bytes(message) if self._length <= _SMALL else message
             messages.append(Message(whole, self._compressed))
             self._message = None
+        elif self._filled == len(message):
+            self._message = self._room(self._length)
+            self._message[: self._filled] = message
 
     def place(self, size: int) -> memoryview | None:
         """Where the next `size` bytes of a message belong, or some of them, if it is a large one
         that has begun."""
-        if self._message is None or len(self._message) <= _SMALL:
+        if self._message is None or self._length <= _SMALL:
             return None
         return self._message[self._filled : self._filled + size]
 
     def placed(self, size: int) -> list[Message]:
-        """So many bytes were put there; the message they complete."""
+        """So many bytes were put there; the message they complete. Raises MemoryError."""
         messages: list[Message] = []
         self._advance(size, messages)
         return messages

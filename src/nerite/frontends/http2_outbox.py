@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,19 +15,28 @@ _PIECE = 1 << 20  # bytes of a stream after which it is another's turn
 
 
 class Outgoing:
-    """What one stream has still to send. `last`: the frame that ends it, once that is known.
+    """What one stream has still to send.
 
-    credit: bytes that its client takes. waiting: bytes of messages that did not fit.
+    credit: bytes that its client takes beyond those that all streams begin with. head: the frames
+    that go before its first message, where they wait too. waiting: bytes of messages that did not
+    fit. last: the frame that ends it, once that is known. news: of whoever waits until it is empty.
     """
 
-    __slots__ = ("credit", "last", "number", "parts", "waiting")
+    __slots__ = ("credit", "head", "last", "news", "number", "parts", "waiting")
 
-    def __init__(self, number: int, credit: int) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.credit = credit
+        self.credit = 0
+        self.head = b""
         self.parts: deque[memoryview] = deque()
         self.waiting = 0
         self.last: bytes | None = None
+        self.news: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        news, self.news = self.news, None
+        if news is not None and not news.done():
+            news.set_result(None)
 
 
 class Outbox:
@@ -37,11 +47,15 @@ class Outbox:
         self._transport = transport
         self._sent = sent
         self.largest = h2.SMALLEST_FRAME
-        self.initial = h2.DEFAULT_WINDOW  # of a new stream
+        self._initial = h2.DEFAULT_WINDOW  # of each stream
         self._credit = h2.DEFAULT_WINDOW
         self.paused = False  # the client does not read what was written
         self.flowed = False  # data has gone since somebody last set this to False
-        self._queue: deque[Outgoing] = deque()  # those that wait for more than their own window
+        # Streams that wait for their turn, for more than their own window, for more of it, and,
+        # with the frame that ends them, for nothing but the transport.
+        self._queue: OrderedDict[Outgoing, None] = OrderedDict()
+        self._held: dict[Outgoing, None] = {}
+        self._ends: OrderedDict[Outgoing, bytes] = OrderedDict()
 
     def write(self, data: bytes) -> None:
         """Frames that need no window."""
@@ -52,7 +66,7 @@ class Outbox:
     ) -> None:
         """Frames that go before, `size` bytes of message, and the frame that ends the stream."""
         if not out.waiting and not self.paused and size <= min(
-            self._credit, out.credit, self.largest, _PIECE
+            self._credit, out.credit + self._initial, self.largest, _PIECE
         ):  # fmt: skip
             self._credit -= size
             out.credit -= size
@@ -62,35 +76,53 @@ class Outbox:
             if last is not None:
                 self._sent(out)
             return
-        if head:
+        if head and self.paused:
+            out.head = head
+        elif head:
             self._transport.write(head)
         out.parts.extend(memoryview(part) for part in parts if len(part))
         waited, out.waiting = out.waiting, out.waiting + size
         out.last = last
         if not waited:
-            self._queue.append(out)
+            self._queue[out] = None
             self._pump()
+
+    async def drained(self, out: Outgoing) -> None:
+        """Until what a stream has sent is on its way, or nobody takes it any more."""
+        if out.waiting:
+            out.news = asyncio.get_running_loop().create_future()
+            await out.news
 
     def finish(self, out: Outgoing, last: bytes) -> None:
         """The frame that ends a stream, once all of it is sent."""
         if out.waiting:
             out.last = last
+        elif self.paused:
+            self._ends[out] = last
         else:
-            self._transport.write(last)
-            self._sent(out)
+            self._end(out, last)
 
     def drop(self, out: Outgoing) -> None:
         """Nobody reads this stream any more."""
         out.parts.clear()
+        out.head = b""
         out.waiting = 0
         out.last = None
+        self._queue.pop(out, None)
+        self._held.pop(out, None)
+        self._ends.pop(out, None)
+        out.wake()
+
+    def close(self) -> None:
+        """The connection is gone. What is told of ends refers to it, and it to this."""
+        del self._sent
 
     def add(self, out: Outgoing | None, increment: int) -> None:
         """A client's window grows: of a stream, or of the connection (None).
 
         Raises ConnectionFault or StreamFault.
         """
-        credit = increment + (self._credit if out is None else out.credit)
+        credit = increment + (self._credit if out is None else out.credit + self._initial)
         if not increment or credit > h2.LARGEST_WINDOW:
             fault = ConnectionFault if out is None else StreamFault
             code = Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR
@@ -98,23 +130,17 @@ class Outbox:
         if out is None:
             self._credit = credit
         else:
-            waited = out.credit <= 0
-            out.credit = credit
-            if waited and out.waiting and out not in self._queue:
-                self._queue.append(out)
+            out.credit += increment
+            if out in self._held:
+                del self._held[out]
+                self._queue[out] = None
         self._pump()
 
-    def resize(self, initial: int, streams: Sequence[Outgoing]) -> None:
-        """The client wants another window for each stream. Raises ConnectionFault."""
-        if initial > h2.LARGEST_WINDOW:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, f"a window of {initial}")
-        more, self.initial = initial - self.initial, initial
-        for out in streams:
-            out.credit += more
-            if out.credit > h2.LARGEST_WINDOW:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window that is too large")
-            if out.waiting and out not in self._queue:
-                self._queue.append(out)
+    def resize(self, initial: int) -> None:
+        """The client wants another window for each stream, those that are open included."""
+        self._initial = initial
+        self._queue.update(self._held)
+        self._held.clear()
         self._pump()
 
     def pause(self) -> None:
@@ -122,30 +148,39 @@ class Outbox:
 
     def resume(self) -> None:
         self.paused = False
+        while self._ends and not self.paused:
+            self._end(*self._ends.popitem(last=False))
         self._pump()
 
     def _pump(self) -> None:
         """Send what fits, a piece of each stream in turn."""
         queue = self._queue
         while queue and self._credit > 0 and not self.paused:
-            out = queue.popleft()
-            room = min(self._credit, out.credit, out.waiting, _PIECE)
+            out, _ = queue.popitem(last=False)
+            room = min(self._credit, out.credit + self._initial, out.waiting, _PIECE)
             if room <= 0:
-                continue  # it was dropped, or its own window brings it back
+                self._held[out] = None
+                continue
             self._send_some(out, room)
             if out.waiting:
-                queue.append(out)
-            elif out.last is not None:
-                self._transport.write(out.last)
-                out.last = None
-                self._sent(out)
+                queue[out] = None
+                continue
+            out.wake()
+            if out.last is not None:
+                self._end(out, out.last)
+
+    def _end(self, out: Outgoing, last: bytes) -> None:
+        out.last = None
+        self._transport.write(last)
+        self._sent(out)
 
     def _send_some(self, out: Outgoing, room: int) -> None:
         self._credit -= room
         out.credit -= room
         out.waiting -= room
         self.flowed = True
-        lines: list[Body] = []
+        lines: list[Body] = [out.head] if out.head else []
+        out.head = b""
         while room:
             size = min(room, self.largest)
             lines.append(h2.prefix(h2.DATA, 0, out.number, size))

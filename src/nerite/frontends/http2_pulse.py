@@ -11,6 +11,7 @@ from typing import NamedTuple
 from nerite.frontends.http2_frames import Code, ConnectionFault
 
 _HANDSHAKE = 120.0  # seconds until the preface must have come
+_LINGER = 60.0  # seconds for a client to read the last that was written to it
 _PATIENCE = 10_000  # such frames without a message between them
 _IDLE_INTERVAL = 7200.0  # seconds between pings of a client that asks nothing, as grpc has it
 
@@ -54,7 +55,7 @@ class Pulse:
         self.begun = False  # the preface has come
         self._born = self._heard_at = now
         self._heard = False  # since the last look
-        self._asked_at = self._left_at = math.inf
+        self._asked_at = self._left_at = self._closed_at = math.inf
         self._pings = 0  # of ours, since data was sent
         self._strikes = self._bothered = 0
         self._pinged_at = -math.inf
@@ -90,9 +91,12 @@ class Pulse:
         if 0 < terms.max_ping_strikes < self._strikes:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too_many_pings")
 
-    def look(self, now: float, busy: bool) -> Wanted:
-        """busy: there are RPCs."""
+    def look(self, now: float, busy: bool, closing: bool) -> Wanted:
+        """busy: there are RPCs. closing: nothing is read or written any more."""
         terms = self._terms
+        if closing:
+            self._closed_at = min(now, self._closed_at)
+            return Wanted.ABORT if now - self._closed_at >= _LINGER else Wanted.NOTHING
         if self._heard:
             self._heard, self._heard_at, self._asked_at = False, now, math.inf
         if not self.begun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,6 +20,8 @@ from nerite.frontends.http2_head import Head, block
 from nerite.frontends.http2_messages import Incoming, Message
 from nerite.frontends.http2_outbox import Outbox, Outgoing
 
+log = logging.getLogger(__name__)
+
 _MESSAGE = Struct(">?L")  # whether a message is compressed, and its length
 _SMALL = 1 << 16  # bytes up to which compressing does not hold the loop
 _LONGEST = 6000  # bytes of a status text: clients refuse more than 8 KiB of trailers
@@ -31,6 +34,7 @@ _OPENING = (
     ])
 )  # fmt: skip
 BROKEN = "internal error; the server's log says more"
+NO_MEMORY = "there is no memory for the message"
 
 
 class GrpcCode(IntEnum):
@@ -70,14 +74,13 @@ class Channel(Protocol):
     outbox: Outbox
     compression: str
 
-    async def drained(self, out: Outgoing) -> None: ...
-
 
 class Rpc:
     """Belongs to the loop. Ends once: respond, finish or fail; what comes later is dropped.
 
     message: of an RPC that takes one, bytes of it, complete when its route is called.
     on_disconnect: called when nobody waits any more: the client has left, or its time is over.
+    taken: bytes of the stream's window that the client was not given back.
     """
 
     __slots__ = (
@@ -105,7 +108,7 @@ class Rpc:
         self.on_disconnect: Callable[[], object] | None = None
         self.begun_ns = 0
         self.received = False  # the client has said all
-        self.taken = 0  # bytes of its window that it was not given back
+        self.taken = 0
         self._begun = False
         self._inbox: deque[Message] = deque()
         self._news: asyncio.Future[None] | None = None
@@ -122,38 +125,61 @@ class Rpc:
     def take(self, messages: list[Message]) -> None:
         """Messages have come."""
         self._inbox.extend(messages)
+        if len(self._inbox) > 1 and not self.head.route.streams:
+            self._refuse_count()
         self._wake()
 
     def close(self) -> None:
         """The client has said all; of an RPC with one message its route is called."""
         self.received = True
-        route = self.head.route
-        if route.streams or self._channel is None:
+        if self._channel is None or self.head.route.streams:
             self._wake()
-        elif len(self._inbox) != 1 or self.incoming.partial:
-            text = f"one message is expected, and {len(self._inbox)} have come"
-            self.fail(GrpcCode.INTERNAL, text)
+        elif self.incoming.partial:
+            self.fail(GrpcCode.INTERNAL, "the last message is cut off")
+        elif len(self._inbox) != 1:
+            self._refuse_count()
         elif self._inbox[0].compressed:
             task = asyncio.get_running_loop().create_task(self._unpack(self._inbox.popleft()))
             self.on_disconnect = task.cancel
         else:
             self.message = self._inbox.popleft().data
-            route.start(self)
+            self.start()
+
+    def start(self) -> None:
+        """Call the route: when the message is complete, or at once where many may come."""
+        try:
+            self.head.route.start(self)
+        except Exception:
+            log.exception("%s failed", self.head.path)
+            self.fail(GrpcCode.INTERNAL, BROKEN)
+
+    def _refuse_count(self) -> None:
+        text = f"one message is expected, and {len(self._inbox)} have come"
+        self.fail(GrpcCode.UNIMPLEMENTED, text)
 
     async def _unpack(self, message: Message) -> None:
         data = await self._inflated(message)
         if data is not None:
             self.message = data
             self.on_disconnect = None
-            self.head.route.start(self)
+            self.start()
 
     async def _inflated(self, message: Message) -> Body | None:
         """Its data; None after an end for what cannot be read."""
+        encoding = self.head.encoding
+        if encoding not in ("gzip", "deflate"):
+            code = GrpcCode.INTERNAL if encoding == "identity" else GrpcCode.UNIMPLEMENTED
+            self.fail(code, f"a compressed message, and its encoding is '{encoding}'")
+            return None
         try:
             return await asyncio.to_thread(inflated, message.data, self.incoming.limit)
-        except (ValueError, OverflowError) as error:
+        except OverflowError as error:
+            self.fail(GrpcCode.RESOURCE_EXHAUSTED, f"the message is too large: {error}")
+        except MemoryError:
+            self.fail(GrpcCode.RESOURCE_EXHAUSTED, NO_MEMORY)
+        except ValueError as error:
             self.fail(GrpcCode.INTERNAL, f"the message cannot be decompressed: {error}")
-            return None
+        return None
 
     async def messages(self) -> AsyncIterator[Body]:
         """Of an RPC that takes many. Ends when the client has said all, or is gone."""
@@ -164,6 +190,8 @@ class Rpc:
                     yield message.data
                 elif (data := await self._inflated(message)) is not None:
                     yield data
+                else:
+                    return
             if self.received or self._channel is None:
                 return
             self._news = asyncio.get_running_loop().create_future()
@@ -203,7 +231,7 @@ class Rpc:
             parts = [await asyncio.to_thread(deflated, encoding, parts)]
         if self._channel is not None:
             self._send(channel, _framed(parts, packed=bool(encoding)), ended=False)
-            await channel.drained(self.out)
+            await channel.outbox.drained(self.out)
 
     def finish(self) -> None:
         """End well."""
@@ -215,6 +243,7 @@ class Rpc:
         if channel is None:
             return
         self._leave()
+        text = text[:_LONGEST]
         if self._begun:
             channel.outbox.finish(self.out, _ended(self.out.number, code, text))
         else:
@@ -224,29 +253,26 @@ class Rpc:
 
     def leave(self) -> None:
         """The client is gone, or wants no answer any more."""
-        channel = self._channel
-        if channel is None:
-            return
-        self._leave()
-        self._disconnect()
-        self._wake()
-        channel.outbox.drop(self.out)
+        if self._channel is not None:
+            self._cancel()
 
     def _expire(self) -> None:
         channel = self._channel
         if channel is not None:
-            self._channel = None  # what is cancelled has nothing to say
-            self._disconnect()
+            self._cancel()  # and what is cancelled has nothing to say
             self._channel = channel
             self.fail(GrpcCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    def _disconnect(self) -> None:
-        do, self.on_disconnect = self.on_disconnect, None
+    def _cancel(self) -> None:
+        do = self.on_disconnect
+        self._leave()
         if do is not None:
             do()
+        self._wake()
 
     def _leave(self) -> None:
         self._channel = None
+        self.on_disconnect = None  # it holds the request, and perhaps this
         if self._timer is not None:
             self._timer.cancel()
 
@@ -290,7 +316,7 @@ def _ended(number: int, code: GrpcCode, text: str) -> bytes:
 def _status(code: GrpcCode, text: str) -> bytes:
     fields = [(b"grpc-status", b"%d" % code)]
     if text:
-        shown = quote(text, safe=_PRINTABLE)
+        shown = quote(text, safe=_PRINTABLE, errors="replace")
         if len(shown) > _LONGEST:
             shown = re.sub("%.?$", "", shown[:_LONGEST]) + "..."
         fields.append((b"grpc-message", shown.encode()))
