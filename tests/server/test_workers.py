@@ -1,6 +1,7 @@
 """Worker processes: that hang or die, in interpreters of the user's, and with large tensors."""
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -102,6 +103,32 @@ def test_large_tensors(serve: Serve, tmp_path: Path) -> None:
         values = np.random.default_rng(count).random(count, np.float32)
         for _ in range(3):
             np.testing.assert_array_equal(ask(serving.http, "echo", values, "FP32"), values)
+
+
+DIES = """
+    import os, signal
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            print("last words", flush=True)
+            how = int(requests[0].inputs()[0].as_numpy()[0])
+            os._exit(how) if how > 0 else os.kill(os.getpid(), -how)
+"""
+
+
+def test_how_a_worker_died_is_told(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "dies", identity("FP32"), DIES)
+    serving = serve(f"--model-repository={tmp_path}")
+    for how, said in (
+        (3, "exit status 3"),
+        (-signal.SIGSEGV, "SIGSEGV"),
+        (-signal.SIGKILL, "SIGKILL, perhaps for lack of memory"),
+    ):
+        with pytest.raises(InferenceServerException) as caught:
+            ask(serving.http, "dies", np.array([how], np.float32), "FP32")
+        message = caught.value.message()
+        assert f"Its worker process died ({said}). Its last lines:" in message
+        assert message.endswith("last words")
 
 
 def command_with_shm(options: str) -> list[str]:

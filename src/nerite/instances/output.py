@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import signal
 from collections import deque
 
 from nerite.backends.base import LOGGED
@@ -43,6 +44,19 @@ class Output:
             level, text = _logged(line.decode(errors="replace").rstrip())
             self._lines.append(text)
             log.log(level, "[%s] %s", self._name, text)
+
+
+def ending(code: int | None) -> str:
+    """How a process ended, in parentheses; "" where that is not known yet."""
+    if code is None:
+        return ""
+    if code >= 0:
+        return f" (exit status {code})"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # one of the real-time signals, which have no names
+        name = f"signal {-code}"
+    return f" ({name}, perhaps for lack of memory)" if name == "SIGKILL" else f" ({name})"
 
 
 def _logged(line: str) -> tuple[int, str]:

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +24,7 @@ from nerite.instances.environment import command
 from nerite.instances.host_policy import Cores
 from nerite.instances.link import Link
 from nerite.instances.memory import resident
-from nerite.instances.output import Output
+from nerite.instances.output import Output, ending
 from nerite.instances.readiness import Readiness
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class ProcessInstance:
         self._closing = False
         self._timeout = timeout
         self._timer: asyncio.TimerHandle | None = None
-        self._end = "died"
+        self._end = ""
         self._warm: WarmUp | None = None
 
     @property
@@ -334,19 +333,22 @@ class ProcessInstance:
         """Once the worker's socket closes, whatever is open here will never be answered."""
         await link.closed
         self.ready = False
-        # Its last words come through another pipe, and belong into the error.
-        await asyncio.wait((reading,), timeout=_LAST_WORDS_SECONDS)
+        # How it died, and its last words, come by other ways, and belong into the error.
+        assert self._process is not None
+        dying = self._loop.create_task(self._process.wait())
+        await asyncio.wait((reading, dying), timeout=_LAST_WORDS_SECONDS)
+        died = f"died{ending(self._process.returncode)}"
         self._asked.close()
         self._readiness.told({})
         self.in_flight = 0
         self._entries = []
         batches, self._batches, self._executed = self._batches, {}, {}
         if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_exception(self._gone("died while loading the model"))
+            self._loaded.set_exception(self._gone(f"{died} while loading the model"))
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            call.fail(self._gone(self._end))
-        self._end = "died"
+            call.fail(self._gone(self._end or died))
+        self._end = ""
         if self._timer is not None:
             self._time()
         for done, _ in batches.values():  # who waits for resources that it held
@@ -369,10 +371,9 @@ class ProcessInstance:
                 await self._losing
             if self._closing:
                 return
-            how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
             wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
             name = self._spec.instance
-            log.error("worker of '%s' died (%s); restarting in %.1f s", name, how, wait)
+            log.error("worker of '%s' died%s; restarting in %.1f s", name, ending(code), wait)
             await asyncio.sleep(wait)
             if self._closing:
                 return
