@@ -131,6 +131,34 @@ def test_how_a_worker_died_is_told(serve: Serve, tmp_path: Path) -> None:
         assert message.endswith("last words")
 
 
+# A fork of it holds what it holds, and lives on.
+FORKS = """
+    import os, time
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            if requests[0].inputs()[0].as_numpy()[0] < 0:
+                if os.fork() == 0:
+                    time.sleep(15)
+                    os._exit(0)
+                os._exit(3)
+            return [
+                pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", one.inputs()[0].as_numpy())])
+                for one in requests
+            ]
+"""
+
+
+def test_a_worker_that_dies_before_its_forks(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "forks", identity("FP32"), FORKS)
+    serving = serve(f"--model-repository={tmp_path}")
+    began = time.monotonic()
+    with pytest.raises(InferenceServerException, match="exit status 3"):
+        ask(serving.http, "forks", np.array([-1], np.float32), "FP32")
+    assert list(ask(serving.http, "forks", np.array([1], np.float32), "FP32")) == [1]
+    assert time.monotonic() - began < 10
+
+
 def command_with_shm(options: str) -> list[str]:
     """What runs a command where /dev/shm is a file system of its own, mounted with `options`."""
     mount = f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec "$@"'

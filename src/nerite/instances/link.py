@@ -78,16 +78,23 @@ class Link:
             self._unsent = []
             self._close()
 
-    def _readable(self) -> None:
+    def end(self) -> None:
+        """The worker has ended: take what it has still said, and close, whoever holds its end."""
+        while not self.closed.done():
+            if not self._readable():
+                self._close()
+
+    def _readable(self) -> bool:
+        """Take what has come; whether anything had."""
         try:
             messages = self._decoder.receive(self._sock)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             messages = None
         if messages is None:
             self._close()
-            return
+            return True
         self._turn.begin()
         try:
             for message in messages:
@@ -95,6 +102,7 @@ class Link:
                     self._take(message)
         finally:
             self._turn.end()
+        return True
 
     def _close(self) -> None:
         if self.closed.done():

@@ -196,7 +196,7 @@ class ProcessInstance:
         except BaseException:
             self._loaded.cancel()
             _kill(self._process)
-            await reading
+            await asyncio.wait((reading,), timeout=_LAST_WORDS_SECONDS)
             raise
         self._heads.look = Declared(self._spec, config).look
         policy = config.get("model_transaction_policy", {})
@@ -330,12 +330,13 @@ class ProcessInstance:
             call.send(answer)
 
     async def _lose(self, link: Link, reading: asyncio.Task[None]) -> None:
-        """Once the worker's socket closes, whatever is open here will never be answered."""
-        await link.closed
-        self.ready = False
-        # How it died, and its last words, come by other ways, and belong into the error.
+        """Once the worker is gone, or its socket, whatever is open will never be answered."""
         assert self._process is not None
         dying = self._loop.create_task(self._process.wait())
+        await asyncio.wait((link.closed, dying), return_when=asyncio.FIRST_COMPLETED)
+        link.end()  # what it has forked may live on, and hold the socket
+        self.ready = False
+        # How it died, and its last words, come by other ways, and belong into the error.
         await asyncio.wait((reading, dying), timeout=_LAST_WORDS_SECONDS)
         died = f"died{ending(self._process.returncode)}"
         self._asked.close()
