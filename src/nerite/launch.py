@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -124,6 +125,7 @@ class Launch:
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
             await self._listen(server, stack)
+            _spare_collector()
             try:
                 await self._load(server)
                 for line in self._services:
@@ -307,6 +309,18 @@ def _recording(options: Settings) -> Recording:
         histograms=wanted.get("histogram_latencies") == "true",
         summaries=wanted.get("summary_latencies") == "true",
     )
+
+
+def _spare_collector() -> None:
+    """Keep the garbage collector from what never becomes garbage: modules, and requests underway.
+
+    A request leaves nothing that refers to itself, but a few dozen at a time are more than the
+    collector's usual threshold, and every so often it went through all modules for them: a quarter
+    of the time under load, and pauses of 40 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _allow_files() -> None:

@@ -34,9 +34,9 @@ _LAST_WORDS_SECONDS = 1.0
 _EXIT_SECONDS = 10.0  # a worker gets to finalize its model before it is killed
 
 # A model that answers faster than a message travels is handed several executions at once, as many
-# as it does in half a millisecond; a slower one gets the next when it is done.
+# as it does in two milliseconds; a slower one gets the next when it is done.
 _FAST_NS = 250_000
-_AHEAD_NS = 500_000
+_AHEAD_NS = 2_000_000
 _MOST_AHEAD = 64
 
 
