@@ -24,10 +24,11 @@ def onnx() -> None:
     found = helper.make_tensor_value_info("NORMAL", TensorProto.FLOAT, ["batch", "h", "w", 3])
     graph = helper.make_graph(nodes, "normalize", [given], [found], [mean, spread])
     opset = [helper.make_opsetid("", 17)]
-    save(
-        helper.make_model(graph, opset_imports=opset, ir_version=10),
-        _file("onnx/normalize", "onnx"),
-    )
+    for model in ("onnx/normalize", "fastdeploy/normalize"):
+        save(
+            helper.make_model(graph, opset_imports=opset, ir_version=10),
+            _file(model, "onnx"),
+        )
 
 
 def pytorch() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from tritonclient.utils import np_to_triton_dtype
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "backends"
 
@@ -18,8 +18,9 @@ def named(name: str, array: np.ndarray) -> triton.InferInput:
     return asked
 
 
-def test_onnx(start_server: Any) -> None:
-    server = start_server("--model-repository", str(EXAMPLES / "onnx"))
+@pytest.mark.parametrize("backend", ["onnx", "fastdeploy"])
+def test_onnx(start_server: Any, backend: str) -> None:
+    server = start_server("--model-repository", str(EXAMPLES / backend))
     white = np.full((1, 2, 2, 3), 255, np.uint8)
     with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
         found = client.infer("normalize", [named("PIXELS", white)]).as_numpy("NORMAL")
@@ -46,6 +47,20 @@ def test_paddle(start_server: Any) -> None:
     with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
         found = client.infer("fahrenheit", [named("CELSIUS", degrees)])
     np.testing.assert_allclose(found.as_numpy("tmp_1"), [[32], [212]], rtol=1e-5)
+
+
+def test_a_backend_of_ones_own(start_server: Any) -> None:
+    own = EXAMPLES / "own"
+    server = start_server(
+        *("--model-repository", str(own / "models")),
+        *("--backend-directory", str(own / "backends")),
+    )
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        found = client.infer("prices", [named("COLUMN", np.array([b"milk"], object))])
+        assert found.as_numpy("VALUES").tolist() == [1.25, 1.5]
+        said = "no column 'tea'; there are bread, milk"
+        with pytest.raises(InferenceServerException, match=said):
+            client.infer("prices", [named("COLUMN", np.array([b"tea"], object))])
 
 
 def test_backends_for_tests(start_server: Any) -> None:

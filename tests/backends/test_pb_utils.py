@@ -201,3 +201,10 @@ def test_names_may_come_out_of_a_tensor() -> None:
     )
     assert (asked.request_id(), asked.model_name()) == ("id", "other")
     assert list(asked.requested_output_names()) == ["OUT"]
+
+
+def test_tensors_that_are_none() -> None:
+    with pytest.raises(TypeError, match="needs a numpy array"):  # told first, as Triton does
+        pb_utils.Tensor("", None)  # type: ignore[arg-type]
+    with pytest.raises(pb_utils.TritonModelException, match="empty string"):
+        pb_utils.Tensor("", np.zeros(1))

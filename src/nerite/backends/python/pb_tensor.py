@@ -20,10 +20,10 @@ class Tensor:
     __slots__ = ("__weakref__", "_array", "_datatype", "_foreign", "_name")
 
     def __init__(self, name: str, array: tensors.Tensor) -> None:
-        if not message_of(name, "Tensor"):
-            raise TritonModelException("Tensor name cannot be an empty string.")
         if not isinstance(array, np.ndarray):
             raise TypeError(f"Tensor '{name}' needs a numpy array, got {type(array).__name__}")
+        if not message_of(name, "Tensor"):
+            raise TritonModelException("Tensor name cannot be an empty string.")
         try:
             self._datatype = tensors.datatype_of(array)
         except TypeError as error:
