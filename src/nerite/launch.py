@@ -31,12 +31,10 @@ from nerite.frontends.v2_grpc import grpc_listener
 from nerite.frontends.v2_metadata import server_metadata
 from nerite.instances.host_policy import cores_of
 from nerite.instances.rate_limiter import RateLimiter
-from nerite.one_model import open_one
 from nerite.placing import Placing
 from nerite.repository.repository import Repository
 from nerite.server import ControlMode, Policy, Server
 from nerite.settings import Settings
-from nerite.sources.weights import SourceError
 from nerite.tracing.settings import from_config
 from nerite.tracing.spans import Spans
 from nerite.tracing.tracer import Tracer
@@ -71,13 +69,23 @@ def main(argv: Sequence[str], program: str = "nerite serve") -> int:
         _allow_files()
         with contextlib.ExitStack() as stack:
             if options.model:
-                repository = stack.enter_context(open_one(options.model))
-                options.model_repository.append(str(repository))
+                options.model_repository.append(_one_model(options.model, stack))
             _run(Launch(options, process_log))
-    except (StartError, SourceError) as error:
+    except StartError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _one_model(source: str, stack: contextlib.ExitStack) -> str:
+    """The repository made for a model without one. Raises StartError."""
+    from nerite.one_model import open_one  # the engine's library comes with it
+    from nerite.sources.weights import SourceError
+
+    try:
+        return str(stack.enter_context(open_one(source)))
+    except SourceError as error:
+        raise StartError(str(error)) from None
 
 
 def _run(launch: Launch) -> None:

@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -273,3 +274,10 @@ def test_health_while_a_model_loads(tmp_path: Path) -> None:
             gate.touch()
             serving.wait_for("Started HTTPService")
             assert client.is_server_ready()
+
+
+def test_what_the_front_process_does_without() -> None:
+    heavy = ("torch", "onnxruntime", "fastapi", "PIL", "nerite.diffusion", "nerite.backends.python")
+    code = f"import nerite.launch, sys; print(*(one for one in {heavy} if one in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
