@@ -30,6 +30,7 @@ PRECISIONS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f
 _DEVICE = "CPU"
 _VARIANTS = 8  # of a network, for single shapes
 _KERNELS = 512  # kept of a network; OpenVINO's own 5000 are 300 MB of the painter's
+_COPIES = 3  # of a graph's size on disk in half precision, that a variant takes
 _SHARE = 0.25  # of the memory that is free, for all variants of a network
 
 
@@ -85,7 +86,7 @@ class OpenVinoNetwork:
             raise FileNotFoundError(f"{path} is missing")
         self._core = core
         self._settings = settings
-        self._model = _read(core, path)
+        self._model = _unpacked(_read(core, path))
         self._run: Run = self._compile(self._model)
         self.inputs: Mapping[str, Port] = {
             port.name: port for port in map(_port, self._model.inputs)
@@ -139,11 +140,15 @@ def _has_bf16(core: Any) -> bool:
 
 
 def _most(path: Path, steady: bool) -> int:
-    """How many variants of a graph: each has its weights anew."""
+    """How many variants of a graph."""
     if steady:
         return _VARIANTS  # the bytes may not depend on what else runs on the machine
     free = memory_available()
-    return _VARIANTS if free is None else min(_VARIANTS, int(free * _SHARE) // size_of(path))
+    return (
+        _VARIANTS
+        if free is None
+        else min(_VARIANTS, int(free * _SHARE) // (_COPIES * size_of(path)))
+    )
 
 
 def _read(core: Any, path: Path) -> Any:
@@ -158,6 +163,16 @@ def _read(core: Any, path: Path) -> Any:
             first = (str(error) or str(failure)).strip().split("\n")[-1]
             why = find_broken(path.parents[1]) or first
             raise ValueError(f"{path} cannot be loaded: {why}") from error
+
+
+def _unpacked(model: Any) -> Any:
+    """With weights of half precision made float32 once, and not again for each variant."""
+    from openvino.passes import ConstantFolding, Manager
+
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+    return model
 
 
 def _gathered(path: Path, folder: Path) -> Path:
