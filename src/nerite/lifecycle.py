@@ -148,7 +148,8 @@ class Lifecycle:
         if missing:
             raise invalid(
                 f"ensemble {entry.name} contains models that are not available or ambiguous: "
-                f"{', '.join(sorted(missing))}. Mend the steps' 'model_name', or add the models."
+                f"{', '.join(sorted(missing))}. Mend the steps' 'model_name' in "
+                f"{entry.folder / 'config.pbtxt'}, or add the models."
             )
         models = [self._part(entry, step.model_name, step.model_version)
                   for step in steps(entry.config)]  # fmt: skip

@@ -233,6 +233,7 @@ async def test_a_model_that_fails_is_the_reason(tmp_path: Path, start: Start) ->
     [
         (("nobody",), "models that are not available or ambiguous: nobody"),
         (("plus", "chain"), "circular dependency between ensembles: chain -> ... -> chain"),
+        (("plus", "back"), "must not lead back to it: mend those in chain/config.pbtxt"),
         (("plus", "back"), "circular dependency between ensembles: chain -> ... -> back -> chain"),
         (("plus:2",), "depends on 'plus' whose required version 2 is not loaded"),
         (("plus", "floats"), "inconsistent data type: TYPE_INT32 is inferred from model plus"),

@@ -85,7 +85,8 @@ def find_circles(graph: Mapping[str, Sequence[str]]) -> dict[str, str]:
         if last is not None:
             found[start] = (
                 f"circular dependency between ensembles: {start} -> ... -> {last} -> {start}. "
-                "An ensemble's steps must not lead back to it."
+                "An ensemble's steps must not lead back to it: mend those in "
+                f"{start}/config.pbtxt, or of one behind it."
             )
     return found
 
