@@ -252,7 +252,8 @@ async def test_other_protocols(listen_grpc: ListenGrpc, sent: bytes, said: bytes
     client = await port.raw()
     client.send(sent)
     async with asyncio.timeout(10):
-        assert said in await client.reader.read()
+        answer = await client.reader.read()
+    assert answer.startswith(said) if b"HTTP/1" in said else said in answer
     await port.wait(lambda: not port.listener.connections)
 
 

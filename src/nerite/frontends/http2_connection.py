@@ -66,8 +66,6 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.outbox = Outbox(transport, self._sent)
-        transport.write(h2.settings(_SETTINGS))
-        transport.write(h2.window_update(0, _ALL_WINDOW - h2.DEFAULT_WINDOW))
         self._port.admit(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -151,6 +149,8 @@ class Connection(asyncio.BufferedProtocol):
             return False
         stage.take(size)
         self._begun = self.pulse.begun = True
+        self._transport.write(h2.settings(_SETTINGS))
+        self._transport.write(h2.window_update(0, _ALL_WINDOW - h2.DEFAULT_WINDOW))
         return True
 
     def _begin_data(self, number: int, flags: int, length: int, padding: int = 0) -> None:
