@@ -4,10 +4,8 @@ Each subcommand imports its code when it runs, so that `nerite --help` answers a
 """
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from nerite.commands.arguments import add_commands, count, seconds
@@ -46,27 +44,9 @@ def fastdeployserver() -> int:
 
 
 def _serve(arguments: list[str], program: str = "nerite serve") -> int:
-    with _quiet_grpc():
-        from nerite.launch import main as serve
+    from nerite.launch import main as serve
 
     return serve(arguments, program)
-
-
-@contextlib.contextmanager
-def _quiet_grpc() -> Iterator[None]:
-    """gRPC reads these when it is imported, and only then; workers must not inherit them.
-
-    Its fork handlers would complain of every worker we spawn, and it would print a taken port in
-    its own words beside ours.
-    """
-    wanted = {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "NONE"}
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            del os.environ[name]
 
 
 def _completion(options: argparse.Namespace) -> int:
