@@ -31,7 +31,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
         (frame(1, 4, 1, b"\x3f\xe2\x1f"), COMPRESSION),  # a table larger than ours
         (frame(1, 4 | 8, 1, b"\x05abc"), PROTOCOL),  # more padding than there is
         (frame(1, 4 | 32, 1, b"abc"), SIZE),
-        (frame(1, 4, 1, b"\0" * 70_000), CALM),
+        (frame(1, 4, 1, b"\0" * 140_000), CALM),
         (frame(1, 0, 1, HEADERS) + frame(6, 0, 0, bytes(8)), PROTOCOL),
         (frame(1, 0, 1, HEADERS) + frame(0, 0, 1, b"x"), PROTOCOL),
         (frame(1, 0, 1, HEADERS) + frame(9, 4, 3, HEADERS), PROTOCOL),

@@ -54,7 +54,7 @@ class Connection(asyncio.BufferedProtocol):
         self._begun = self._ended = False  # its preface has come; it reads no more
         self._told = self._leaving = False  # the client is told that we leave; it knows
         self._last = 0  # the highest stream
-        self._blocks = Blocks(_HEADERS)
+        self._blocks = Blocks(2 * _HEADERS)
         self._taken = 0  # bytes of the window that were not given back
         # The data frame that is being read: its RPC, flags, the bytes left, and those of it that
         # are received where they belong.

@@ -106,9 +106,10 @@ class Heads:
     """
 
     def __init__(self, limit: int, prepare: Callable[[Head], None]) -> None:
-        """limit: bytes of headers as they are counted in HTTP/2. prepare: is shown each Head that
-        is new."""
-        self._decoder = hpack.Decoder(limit)
+        """limit: bytes of headers as they are counted in HTTP/2; up to twice as many only the
+        request is lost. prepare: is shown each Head that is new."""
+        self._limit = limit
+        self._decoder = hpack.Decoder(2 * limit)
         self._prepare = prepare
         self._known: dict[bytes, Head] = {}
 
@@ -117,9 +118,12 @@ class Heads:
         head = self._known.get(block)
         if head is None:
             fields, lasting = self._decode(block)
+            size = sum(len(name) + len(value) + 32 for name, value in fields)
+            if size > self._limit:
+                raise StreamFault(Code.ENHANCE_YOUR_CALM, f"{size} bytes of headers")
             head = Head(fields)
             self._prepare(head)
-            if lasting and sum(len(name) + len(value) for name, value in fields) < _LONG:
+            if lasting and size < _LONG:
                 if len(self._known) >= _KEPT:
                     self._known.clear()
                 self._known[block] = head
