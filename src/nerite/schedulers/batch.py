@@ -76,6 +76,9 @@ class BatchScheduler:
         self._held = int(os.environ.get(HOLD, "0")) if batching.max_size > 1 else 0
         # Whether a call that finds an instance free goes to it at once.
         self._straight = not (self._held or batching.delay_ns)
+        self._simple = not (
+            batching.delay_ns or batching.preferred or batching.equal_shape or batching.optional
+        )
         # Executions that an instance is handed at once: what waits meanwhile makes a batch. Fewer
         # leave a quick one idle while its answers are written.
         self._ahead = 4 if batching.max_size > 1 else None
@@ -94,12 +97,15 @@ class BatchScheduler:
                 self._on_execute(calls)
                 instance.execute(calls, self._dispatch)
                 return
+        queue = self._queue
         try:
-            self._queue.put(call)
+            queue.put(call)
         except InferenceError as error:
             call.fail(error)
             return
-        self.dispatch()
+        # Where others wait already, none is free: whoever comes free looks.
+        if not self._straight or queue.count == 1 or queue.timed or self._pool.broken:
+            self.dispatch()
 
     def pending(self) -> int:
         return self._queue.count
@@ -148,6 +154,8 @@ class BatchScheduler:
 
         The rules are those of Triton's DynamicBatchScheduler::GetDynamicBatch.
         """
+        if self._simple:
+            return self._fill(), 0
         batching = self._batching
         count = size = best_count = 0
         full = False
@@ -175,6 +183,17 @@ class BatchScheduler:
         if full or late or size >= self._largest or not batching.delay_ns:
             return count, 0
         return 0, oldest + batching.delay_ns
+
+    def _fill(self) -> int:
+        """The same where calls go together as they come: nothing to compare and nothing to wait
+        for."""
+        count = size = 0
+        for call in self._queue:
+            size += call.batch_size
+            if size > self._largest and count:
+                break
+            count += 1
+        return count
 
     def _wake_at(self, moment: int) -> None:
         """Dispatch again at a moment of the monotonic clock (ns); 0 for not at all."""

@@ -126,6 +126,11 @@ class Queue:
         if call.cancelled:
             self._note(call)
 
+    @property
+    def timed(self) -> bool:
+        """Whether a call in it may be too late, or was cancelled: whether `expire` has work."""
+        return self._stale or self._soonest != _NEVER
+
     def _note_cancelled(self, call: Call) -> None:
         self._stale = True
         self._changed()
