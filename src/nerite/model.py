@@ -122,7 +122,8 @@ class Model:
             await pool.close()
             raise
         # An ensemble's answers are those of its parts, which its own files do not tell.
-        state = repr((entry.namespace, (not parts and entry.fingerprint) or started))
+        files = () if parts or entry.overridden else entry.fingerprint
+        state = repr((entry.namespace, files or started))
         model = cls(version, config, pool, parts, recording, cache, state)
         pool.changed = model.dispatch
         model.labels, model.namespace = labels, entry.namespace

@@ -61,9 +61,15 @@ class Versions:
         )
 
     def holds(self, entry: ModelEntry) -> bool:
-        """Whether just this is loaded."""
+        """Whether just this is loaded, be it with a configuration that a client brought: that one
+        stays as long as the files do."""
         found = entry.fingerprint
-        return bool(found) and self.entry is not None and self.entry.fingerprint == found
+        return (
+            bool(found)
+            and not entry.overridden
+            and self.entry is not None
+            and self.entry.fingerprint == found
+        )
 
     def find(self, version: int | None) -> Model | None:
         """A ready model; the newest one when no version is named."""
@@ -240,6 +246,8 @@ class Versions:
         """Let open requests finish for up to `timeout` seconds, then end all."""
         models = [state.model for state in self.states.values() if state.model is not None]
         await asyncio.gather(*(model.close(timeout) for model in models))
+        for model in models:
+            log.info("successfully unloaded '%s' version %d", self.name, model.version)
         if self.entry is not None:
             self.entry.give_back()
         if self._leaving:

@@ -287,6 +287,8 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
         await until(lambda: not folder.exists())
         await server.load("m", json.dumps(config | {"max_batch_size": 4}))
         assert server.find("m").config.max_batch_size == 4
+        await server.load("m")  # its files are as they were, and so the client's config stays
+        assert server.find("m").config.max_batch_size == 4
         await server.load("m", json.dumps(config).replace('"dims"', "dims"))  # as protobuf reads it
         assert server.find("m").config.max_batch_size == 0
         await server.load("new", json.dumps(config), {"/1/model.py": code})

@@ -32,7 +32,7 @@ def override(
     if found is None and not files:
         raise _unpolled(name)
     try:
-        entry = ModelEntry(name, Path(), configs.from_dict(_read(config)))
+        entry = ModelEntry(name, Path(), configs.from_dict(_read(config)), overridden=True)
     except (json.JSONDecodeError, TypeError) as error:
         raise invalid(f"failed to load '{name}', Invalid config override: {error}") from None
     if found is not None:
@@ -42,6 +42,8 @@ def override(
             entry.borrowed = TemporaryDirectory(prefix=f"nerite-{name}-")
             entry.folder = Path(entry.borrowed.name)
             _write(name, entry.folder, files)
+        elif found is not None:
+            entry.fingerprint = found.fingerprint
         settle(entry)
     except InferenceError as error:
         entry.give_back()

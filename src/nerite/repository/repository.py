@@ -27,7 +27,7 @@ class ModelEntry:
 
     Two looks at an unchanged model give equal fingerprints. ignored: what might have been meant
     for a version, and why it is none. borrowed: a folder made for this entry alone, which goes
-    with it. namespace: its repository, where models of several may have the same name.
+    with it. overridden: the config is a client's. namespace: its repository, where models of several may have the same name.
     """
 
     name: str
@@ -38,6 +38,7 @@ class ModelEntry:
     fingerprint: Fingerprint = ()
     ignored: list[str] = field(default_factory=list)
     borrowed: TemporaryDirectory[str] | None = None
+    overridden: bool = False
     namespace: str = ""
 
     @property
