@@ -27,7 +27,8 @@ class ModelEntry:
 
     Two looks at an unchanged model give equal fingerprints. ignored: what might have been meant
     for a version, and why it is none. borrowed: a folder made for this entry alone, which goes
-    with it. overridden: the config is a client's. namespace: its repository, where models of several may have the same name.
+    with it. overridden: the config is a client's. namespace: its repository, where models of
+    several may have the same name.
     """
 
     name: str
