@@ -35,3 +35,24 @@ async def test_a_fault_is_told_in_the_stream() -> None:
     assert [one.infer_response.id for one in found] == ["a", "b"]
     for one in found:
         assert one.error_message == "internal error; the server's log says more"
+
+
+async def test_a_client_that_does_not_read_is_not_read() -> None:
+    sent = 0
+
+    async def requests() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(5000):
+            sent += 1
+            yield b"no message"
+            await asyncio.sleep(0)
+
+    stream = InferStream(
+        cast(Server, _Broken()), Regions(allowed=False), requests(), {}, Forwarding()
+    )
+    answers = stream.answers()
+    await anext(answers)
+    for _ in range(10_000):
+        await asyncio.sleep(0)
+    assert 1000 <= sent < 1100
+    assert len([one async for one in answers]) == 5000 - 1

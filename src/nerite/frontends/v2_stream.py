@@ -30,6 +30,9 @@ from nerite.tracing.tracer import Carrier
 
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
+# Answers that wait for a client above which its further requests are not read.
+_UNREAD = 1000
+
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,7 @@ class InferStream:
         self._headers = headers
         self._ready: deque[Any] = deque()
         self._news = asyncio.Event()
+        self._room = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._turns: deque[_Turn] = deque()  # of models that keep the order
         self._open: set[_Turn] = set()
@@ -78,6 +82,8 @@ class InferStream:
             while True:
                 while self._ready:
                     yield self._ready.popleft()
+                    if len(self._ready) <= _UNREAD:
+                        self._room.set()
                 if self._all_read and not self._open:
                     return
                 self._news.clear()
@@ -98,6 +104,9 @@ class InferStream:
                 except InferenceError as error:  # it is no message
                     self._ready.append(_error(_Turn(Request("", {}), False), error))
                     self._news.set()
+                while len(self._ready) > _UNREAD:
+                    self._room.clear()
+                    await self._room.wait()
         finally:
             self._all_read = True
             self._news.set()
