@@ -285,7 +285,9 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
         await server.load("m")  # back to what is on disk
         assert await ask(server) == 1
         await until(lambda: not folder.exists())
-        await server.load("m", json.dumps(config | {"max_batch_size": 4}))
+        one = {"instance_group": {"kind": "KIND_CPU", "count": 2}}
+        await server.load("m", json.dumps(config | {"max_batch_size": 4} | one))
+        assert len(server.find("m").instances) == 2
         assert server.find("m").config.max_batch_size == 4
         await server.load("m")  # its files are as they were, and so the client's config stays
         assert server.find("m").config.max_batch_size == 4

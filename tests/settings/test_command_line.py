@@ -166,6 +166,19 @@ def test_flags_without_effect_are_told_once() -> None:
     assert "--pinned-memory-pool-byte-size (" in notice
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("-1:0.6", "expects device ID >= 0, got -1"),
+        ("0:-0.4", "expects limit fraction to be in range [0.0, 1.0], got -0.4"),
+    ],
+)
+def test_a_wrong_limit_of_a_gpu(
+    capsys: pytest.CaptureFixture[str], limit: str, expected: str
+) -> None:
+    assert expected in refused(capsys, f"--model-load-gpu-limit={limit}")
+
+
 def test_deprecated_flags_become_what_they_are_now() -> None:
     settings = read(
         "--strict-model-config=true",

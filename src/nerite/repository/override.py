@@ -57,13 +57,17 @@ def override(
 
 
 def _read(config: str) -> Any:
-    """JSON as protobuf's reader takes it, and with it Triton's clients: names may be bare."""
+    """JSON as protobuf's reader takes it, and with it Triton's clients: names may be bare, and
+    one instance group need not stand in a list."""
     try:
-        return json.loads(config)
+        found = json.loads(config)
     except json.JSONDecodeError:
         if not any(match[1] for match in _NAMES.finditer(config)):
             raise
-    return json.loads(_NAMES.sub(lambda match: f'"{match[1]}"' if match[1] else match[0], config))
+        bare = _NAMES.sub(lambda match: f'"{match[1]}"' if match[1] else match[0], config)
+        found = json.loads(bare)
+    groups = found.get("instance_group") if isinstance(found, dict) else None
+    return found | {"instance_group": [groups]} if isinstance(groups, dict) else found
 
 
 def _write(name: str, folder: Path, files: Mapping[str, bytes]) -> None:

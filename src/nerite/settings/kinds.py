@@ -190,7 +190,17 @@ def pair(shown: str, separator: str, first: Kind, second: Kind) -> Kind:
     return Kind(shown, read)
 
 
+def _gpu_limit(text: str) -> tuple[int, float]:
+    device, share = pair("", ":", whole(""), fraction("")).read(text)
+    if device < 0:
+        raise ValueError(f"expects device ID >= 0, got {device}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"expects limit fraction to be in range [0.0, 1.0], got {share}")
+    return device, share
+
+
 TEXT = Kind("text", str)
+GPU_LIMIT = Kind("<gpu>:<fraction>", _gpu_limit)
 WORD = Kind("text", _word)
 URL = Kind("url", _url)
 PATH = Kind("path", str)

@@ -49,7 +49,7 @@ IGNORED = [
     _ignored("buffer-manager-thread-count", kinds.NUMBER, "tensors are not gathered by threads"),
     _ignored(
         "model-load-gpu-limit",
-        kinds.pair("<gpu>:<fraction>", ":", kinds.NUMBER, kinds.fraction("number")),
+        kinds.GPU_LIMIT,
         "a load is tried whatever a GPU has free",
     ),
     _ignored("enable-peer-access", kinds.BOOLEAN, "GPUs do not read each other's memory"),
