@@ -25,7 +25,7 @@ from nerite.repository.override import override
 from nerite.repository.repository import ModelEntry, Repository, key_of
 from nerite.telemetry import Log
 from nerite.tracing.tracer import Tracer
-from nerite.versions import UNLOADED, ModelState
+from nerite.versions import ModelState
 from nerite.waits import endless
 
 log = logging.getLogger(__name__)
@@ -252,10 +252,7 @@ class Server:
             return False
         if not self.policy.strict_readiness:
             return True
-        return all(
-            state.reason == UNLOADED or (state.model is not None and state.model.ready)
-            for state in self.states()
-        )
+        return all(one.gone or (one.model is not None and one.model.ready) for one in self.states())
 
     def states(self) -> list[ModelState]:
         """Every version of every model that was ever to be loaded, by name and version."""

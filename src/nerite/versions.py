@@ -33,6 +33,11 @@ class ModelState:
     reason: str = ""
     model: Model | None = None
 
+    @property
+    def gone(self) -> bool:
+        """Unloaded, or about to be, as was asked."""
+        return self.state == "UNLOADING" or self.reason == UNLOADED
+
 
 class Versions:
     """The versions of one model. Belongs to the server's loop."""

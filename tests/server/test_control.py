@@ -107,6 +107,7 @@ async def test_load_and_unload(start: Start, tmp_path: Path) -> None:
         await server.load("m")
         assert await ask(server) == 1
         await server.unload("m")
+        assert server.ready  # while it goes, too: nobody wants it
         with pytest.raises(InferenceError, match="'m' has no available versions"):
             await ask(server)
         await until(lambda: states(server) == [("m", 1, "UNAVAILABLE", "unloaded")])
