@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 PRECISIONS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _DEVICE = "CPU"
 _VARIANTS = 8  # of a network, for single shapes
-_KERNELS = 512  # kept of a network; OpenVINO's own 5000 are 300 MB of the painter's
+_KERNELS = 256  # kept of a network; OpenVINO's own 5000 are 300 MB of the painter's
 _COPIES = 3  # of a graph's size on disk in half precision, that a variant takes
 _SHARE = 0.25  # of the memory that is free, for all variants of a network
 
