@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Sequence
 
 from nerite.core.errors import InferenceError, invalid
@@ -15,6 +16,8 @@ from nerite.repository.dependencies import find_circles, graph_of, in_order, mea
 from nerite.repository.ensemble import check_steps, steps
 from nerite.repository.repository import ModelEntry
 from nerite.versions import UNLOADED, LoadModel, Versions
+
+log = logging.getLogger(__name__)
 
 
 class Lifecycle:
@@ -100,11 +103,21 @@ class Lifecycle:
             await self.unload(spare, dependents=True)
 
     async def follow(self, entries: Sequence[ModelEntry]) -> None:
-        """Load what is new or has changed since it was tried last, unload what is gone."""
-        present = {entry.key for entry in entries}
+        """Load what is new or has changed since it was tried last, unload what is gone.
+
+        What several folders claim is gone, too, as in Triton: nobody knows which is meant.
+        """
+        claimed = {entry.key: entry for entry in entries if entry.rivals}
+        present = {entry.key for entry in entries if not entry.rivals}
         gone = [key for key in self._wanted() if key not in present]
-        changed = [one for one in entries if self.versions(one).seen != one.fingerprint]
+        changed = [
+            one
+            for one in entries
+            if self.versions(one).seen != one.fingerprint and one.key not in gone
+        ]
         for key in gone:
+            if key in claimed:
+                log.error("unloading '%s': %s", claimed[key].name, claimed[key].error)
             await self.unload(key)
         await self.load(changed)
 

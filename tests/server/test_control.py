@@ -49,8 +49,9 @@ Start = Callable[..., AbstractAsyncContextManager[Server]]
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     @asynccontextmanager
-    async def starting(**policy: object) -> AsyncIterator[Server]:
-        server = Server(Repository([tmp_path]), policy=Policy(**policy))  # type: ignore[arg-type]
+    async def starting(*repositories: Path, **policy: object) -> AsyncIterator[Server]:
+        repository = Repository([*repositories] or [tmp_path])
+        server = Server(repository, policy=Policy(**policy))  # type: ignore[arg-type]
         await server.start()
         try:
             yield server
@@ -266,6 +267,23 @@ async def test_polling_follows_the_repository(start: Start, tmp_path: Path) -> N
         await until(answers_two)
         os.rename(tmp_path / "n", tmp_path / ".n")
         await until(lambda: ("n", 1, "UNAVAILABLE", "unloaded") in states(server))
+
+
+async def test_polling_meets_a_name_in_two_repositories(start: Start, tmp_path: Path) -> None:
+    """Nobody is served by either; the one that is left in the end is loaded."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    add_model(first, "m", CONFIG, adds(1))
+    second.mkdir()
+    mode = ControlMode.POLL
+    async with start(first, second, mode=mode, poll_seconds=0.1) as server:
+        assert await ask(server) == 1
+        add_model(tmp_path, "m", CONFIG, adds(2))
+        os.rename(tmp_path / "m", second / "m")
+        await until(lambda: states(server) == [("m", 1, "UNAVAILABLE", "unloaded")])
+        assert server.ready
+        os.rename(first / "m", tmp_path / "m")
+        await until(lambda: states(server) == [("m", 1, "READY", "")])
+        assert await ask(server) == 2
 
 
 async def test_overrides(start: Start, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class ModelEntry:
     Two looks at an unchanged model give equal fingerprints. ignored: what might have been meant
     for a version, and why it is none. borrowed: a folder made for this entry alone, which goes
     with it. overridden: the config is a client's. namespace: its repository, where models of
-    several may have the same name.
+    several may have the same name. rivals: other folders that claim its name, which is an error.
     """
 
     name: str
@@ -41,6 +41,7 @@ class ModelEntry:
     borrowed: TemporaryDirectory[str] | None = None
     overridden: bool = False
     namespace: str = ""
+    rivals: int = 0
 
     @property
     def key(self) -> str:
@@ -170,6 +171,7 @@ class Repository:
     def _look(self, name: str, folders: list[Path]) -> ModelEntry:
         entry = ModelEntry(name, folders[0], namespace=self.namespace(folders[0]))
         if len(folders) > 1:
+            entry.rivals = len(folders) - 1
             entry.error = invalid("model appears in two or more repositories")
             return entry
         try:
