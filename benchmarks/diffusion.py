@@ -102,6 +102,7 @@ def _options() -> Any:
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
     parser.add_argument("--users", default="1,4,8,16")
     parser.add_argument("--batch", type=int, default=8, help="of diffusers by hand")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device, to compare with")
     parser.add_argument("--equal", action="store_true", help="no mixed steps and sizes")
     parser.add_argument("--no-poisson", action="store_true", help="closed loops only")
     parser.add_argument("--threads", type=int, help="torch's, in the peers")
@@ -123,6 +124,8 @@ def _mixed(options: Any) -> list[Wish]:
 def _alone(options: Any, wishes: Sequence[Wish]) -> dict[str, float]:
     """images/s without a server: diffusers one at a time and in batches, our runtime in batches."""
     pipeline = peers.open_diffusers(options)
+    options.teraflops = peers.teraflops(pipeline, wishes[0])
+    print(f"a picture is {options.teraflops:.3g} TFLOP of the networks' work", flush=True)
     ways: dict[str, tuple[int, Callable[[Sequence[Wish]], Any]]] = {
         "diffusers, one at a time": (1, lambda few: peers.paint(pipeline, few)),
         f"diffusers, {options.batch} by hand": (
@@ -162,6 +165,10 @@ def _compare(
         results = _in_turn(options, all_peers, lambda peer: _closed_loop(peer, few, count))  # noqa: B023
         _report(f"{count} users", all_peers, results, alone)
         speed = results[0].work / results[0].seconds
+        if alone:  # the pictures that were counted
+            achieved = results[0].rate * options.teraflops
+            share = f", {100 * achieved / options.peak:.0f} % of the peak" if options.peak else ""
+            print(f"{'':<16} nerite: {achieved:.3g} TFLOP/s{share}", flush=True)
     if options.no_poisson:
         return speed
     few = wishes[: max(users) * options.images]

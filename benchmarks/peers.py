@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -135,6 +135,19 @@ def paint(pipeline: Any, wishes: Sequence[Wish]) -> bytes:
     )
     pixels: bytes = (output.images * 255).round().astype("uint8").tobytes()
     return pixels
+
+
+def teraflops(pipeline: Any, wish: Wish) -> float:
+    """Operations of one picture, 10¹²: of matrix products, convolutions and attention, counted in
+    two short runs of diffusers' pipeline. A step more takes as much as the last did."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    for steps in (2, 3):
+        with FlopCounterMode(display=False) as counter:
+            paint(pipeline, [replace(wish, steps=steps)])
+        counts.append(counter.get_total_flops())
+    return float(counts[0] + (wish.steps - 2) * (counts[1] - counts[0])) / 1e12
 
 
 def open_diffusers(options: Any) -> Any:
