@@ -97,7 +97,7 @@ def test_a_program_answers(
 def test_what_does_not_load_is_told(server: nerite.SyncServer) -> None:
     reasons = {state.name: state.reason for state in server.index()}
     assert "unknown cpu_execution_accelerator name 'warp'" in reasons["unknown"]
-    assert "died while loading the model" in reasons["broken"]
+    assert "while loading the model" in reasons["broken"]
     assert "unexpected inference input 'z', allowed inputs are: x, y" in reasons["misnamed"]
     assert not reasons["paddle"]
 

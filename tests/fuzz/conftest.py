@@ -24,7 +24,7 @@ ECHO = """
     import triton_python_backend_utils as pb_utils
 
     def echo(tensor):
-        name = tensor.name().replace("IN", "OUT")
+        name = tensor.name().replace("IN", "OUT", 1)
         if name.endswith("BF16"):  # which numpy does not know
             return pb_utils.Tensor.from_dlpack(name, tensor.to_dlpack())
         return pb_utils.Tensor(name, tensor.as_numpy())
