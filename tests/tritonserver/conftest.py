@@ -50,7 +50,11 @@ _COUNT = """
         def execute(self, requests):
             for request in requests:
                 sender = request.get_response_sender()
-                for number in range(int(request.inputs()[0].as_numpy()[0])):
+                asked = int(request.inputs()[0].as_numpy()[0])
+                if asked < 0:
+                    error = pb_utils.TritonError("not at once")
+                    sender.send(pb_utils.InferenceResponse(error=error))
+                for number in range(abs(asked)):
                     if request.is_cancelled():
                         break
                     tensor = pb_utils.Tensor("OUT", np.array([number], np.int32))

@@ -175,6 +175,19 @@ def test_errors_of_models(server: tritonserver.Server) -> None:
         server.model("echo", 7).infer(inputs={})
 
 
+def test_an_error_that_is_not_the_last_answer(server: tritonserver.Server) -> None:
+    asked = {"IN": np.array([-1], np.int32)}
+    error, answer, last = server.model("count").infer(inputs=asked, raise_on_error=False)
+    assert isinstance(error.error, tritonserver.InternalError) and not error.final
+    assert "not at once" in str(error.error)
+    assert answer.error is None and np.from_dlpack(answer.outputs["OUT"]).tolist() == [0]
+    assert last.final and not last.outputs
+    responses = server.model("count").infer(inputs=asked)
+    with pytest.raises(tritonserver.InternalError, match="not at once"):
+        next(responses)
+    assert [answer.final for answer in responses] == [False, True]
+
+
 def test_many_answers(server: tritonserver.Server) -> None:
     request = server.model("count").create_request(inputs={"IN": np.array([3], np.int32)})
     answers = list(server.model("count").infer(request))

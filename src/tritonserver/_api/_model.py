@@ -79,12 +79,12 @@ class Model:
     ) -> None:
         asked = request.to_request()
 
-        def submit(core: Core) -> tuple[int, Call]:
+        def submit(core: Core) -> Call:
             version = core.find(asked.model, asked.version).version
-            return version, core.submit(asked, responses.deliver)
+            responses.model = Model(self._server, asked.model, version)  # before the first answer
+            return core.submit(asked, responses.deliver)
 
-        version, call = self._server.ask(submit)
-        responses.asked(Model(self._server, asked.model, version), call)
+        responses.asked(self._server.ask(submit))
 
     def on_loop(self, act: Callable[[], None]) -> None:
         """Call `act` on the server's loop, soon."""

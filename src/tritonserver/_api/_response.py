@@ -37,37 +37,42 @@ class InferenceResponse:
 
 
 class _Iterator:
-    """What both kinds of iterators share: from an Answer to an InferenceResponse."""
+    """What both kinds of iterators share: from an Answer to an InferenceResponse.
+
+    model: with the version that answers, once that is known.
+    """
 
     def __init__(self, request: InferenceRequest, raise_on_error: bool) -> None:
         self._request = request
-        self._model = request.model
+        self.model = request.model
         self._raise_on_error = raise_on_error
         self._complete = False
         self._call: weakref.ref[Call] | None = None
 
-    def asked(self, model: Model, call: Call) -> None:
-        """`model` with the version that answers, and what `cancel` cancels: weak, because a
-        request which nobody works on any more must be able to notice and fail."""
-        self._model = model
+    def asked(self, call: Call) -> None:
+        """What `cancel` cancels: weak, because a request which nobody works on any more must be
+        able to notice and fail."""
         self._call = weakref.ref(call)
 
     def cancel(self) -> None:
         """Ask the model to stop; the answer may then be an error."""
         call = self._call() if self._call is not None else None
         if call is not None:
-            self._model.on_loop(call.cancel)
+            self.model.on_loop(call.cancel)
 
     def _response(self, answer: Answer) -> InferenceResponse:
-        response = InferenceResponse(self._model, self._request.request_id or "")
+        response = InferenceResponse(self.model, self._request.request_id or "")
         if isinstance(answer, InferenceError):
-            response.final = True
-            response.error = error_of(answer)
-            response.error.args += (response,)
+            response.final, error = True, answer
+        elif answer.error is not None:
+            response.final, error = answer.final, answer.error
+        else:
+            response.final = answer.final
+            response.parameters = dict(answer.parameters)
+            response.outputs = {name: from_array(array) for name, array in answer.outputs.items()}
             return response
-        response.final = answer.final
-        response.parameters = dict(answer.parameters)
-        response.outputs = {name: from_array(array) for name, array in answer.outputs.items()}
+        response.error = error_of(error)
+        response.error.args += (response,)
         return response
 
     def _finish(self, response: InferenceResponse) -> InferenceResponse:
