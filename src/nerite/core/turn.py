@@ -28,4 +28,8 @@ class Turn:
         self._begun = False
         waiting, self._waiting = self._waiting, []
         for what in waiting:
-            what()
+            try:
+                what()
+            except Exception as error:  # the next may be of another model
+                context = {"message": f"{what} failed at the end of a turn", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
