@@ -94,5 +94,7 @@ def test_answers_are_written_as_protobuf_writes_them(name: str, outputs: tuple[s
     target = Target(_Model(), form, {})  # type: ignore[arg-type]
     for _ in range(2):
         response = Response(Packed(layout, data))
-        written = pb.ModelInferResponse.FromString(messages.encode(request, response, target))
+        written = pb.ModelInferResponse.FromString(
+            b"".join(messages.encode(request, response, target))
+        )
         assert written == v2_proto.encode(request, response, target)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from nerite.core.rooms import Rooms
+from nerite.frontends.accepting import accept
 from nerite.frontends.complaints import is_openai
 from nerite.frontends.http1_connection import Connection
 from nerite.frontends.http1_exchange import Body, Exchange, Handler
@@ -26,7 +27,6 @@ Gate = Callable[[Head], None]
 
 _KEPT_HEADS = 1024
 _KEPT_HEAD = 1 << 12  # bytes of a head above which it is not kept
-_HANDSHAKE = 10.0  # seconds for TLS
 _SWEEP = 1.0  # seconds between two looks at the clock
 
 
@@ -52,13 +52,7 @@ class Listener:
         """Accept connections on a listening socket."""
         loop = asyncio.get_running_loop()
         self._tell(loop.time())
-        self._server = await loop.create_server(
-            lambda: Connection(self),
-            sock=sock,
-            ssl=tls,
-            ssl_handshake_timeout=_HANDSHAKE if tls else None,
-            backlog=2048,
-        )
+        self._server = await accept(sock, lambda: Connection(self), tls)
         self._sweeping = loop.create_task(self._sweep())
 
     def head(self, data: bytes) -> Head:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 
 from nerite.core.rooms import Rooms
+from nerite.frontends.accepting import accept
 from nerite.frontends.http2_connection import Connection
 from nerite.frontends.http2_head import Head
 from nerite.frontends.http2_pulse import Terms
@@ -24,7 +25,6 @@ __all__ = ["Gate", "GrpcCode", "Head", "Listener", "Refusal", "Route", "Rpc", "T
 Gate = Callable[[Head], Refusal | None]
 
 _LARGEST = 2**31 - 1  # bytes of a message, as Triton's
-_HANDSHAKE = 10.0  # seconds for TLS
 
 
 class Listener:
@@ -54,15 +54,7 @@ class Listener:
         """Accept connections on a listening socket."""
         loop = asyncio.get_running_loop()
         self.now = loop.time()
-        # Accepted sockets inherit it, and asyncio sets it for those alone that name their protocol.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server = await loop.create_server(
-            lambda: Connection(self),
-            sock=sock,
-            ssl=tls,
-            ssl_handshake_timeout=_HANDSHAKE if tls else None,
-            backlog=2048,
-        )
+        self._server = await accept(sock, lambda: Connection(self), tls)
         self._sweeping = loop.create_task(self._sweep())
 
     def prepare(self, head: Head) -> None:

@@ -140,14 +140,14 @@ class V2Grpc:
         if not answer.final:  # how far it is, which a stream would be told
             return
         try:
-            data = self._messages.encode(call.request, answer, target)
+            parts = self._messages.encode(call.request, answer, target)
         except InferenceError as error:
             fail(rpc, error)
         except Exception:  # whoever delivers knows nothing of this RPC
             log.exception("the answer of model '%s' cannot be written", call.request.model)
             rpc.fail(GrpcCode.INTERNAL, BROKEN)
         else:
-            rpc.respond([data])
+            rpc.respond(parts)
 
     async def TraceSetting(self, request: Any) -> Any:
         return trace_setting(self._server, request)

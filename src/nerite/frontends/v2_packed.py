@@ -85,25 +85,28 @@ class Messages:
             self._kinds.clear()
         self._kinds[head] = _Kind(request.model, layout, request[2:], form)
 
-    def encode(self, request: Request, response: Response, target: Target) -> bytes:
-        """A Response as ModelInferResponse. Raises InferenceError as `v2_proto.encode`."""
+    def encode(self, request: Request, response: Response, target: Target) -> list[Body]:
+        """A Response as the parts of a ModelInferResponse; its tensors are not copied.
+
+        Raises InferenceError as `v2_proto.encode`.
+        """
         outputs, form = response.outputs, target.form
         if type(outputs) is not Packed or response.parameters or not form.plain:
             message = v2_proto.encode(request, response, target)
-            return message.SerializeToString()  # type: ignore[no-any-return]
+            return [message.SerializeToString()]
         head = self._heads.get((form, outputs.layout))
         if head is None:
             head = _head(request._replace(id=""), response, target)
             if len(self._heads) >= _KEPT:
                 self._heads.clear()
             self._heads[form, outputs.layout] = head
-        parts: list[bytes | memoryview] = [head.data]
+        parts: list[Body] = [head.data]
         if request.id:
             name = request.id.encode()
             parts += (_tagged(_ID, len(name)), name)
         for tag, cut in head.outputs:
             parts += (tag, outputs.bytes_of(cut))
-        return b"".join(parts)
+        return parts
 
 
 def _parse(data: Body) -> Any:
