@@ -53,7 +53,7 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
     Raises InferenceError: no such backend, no such GPU, not enough of a resource.
     """
     if configs.is_ensemble(entry.config):
-        return Pool([])
+        return Pool(home.turn, [])
     backend, runtime = _backend(entry, placing)
     config = configs.to_dict(entry.config)
     if runtime is not None:
@@ -82,8 +82,8 @@ def pool_of(entry: ModelEntry, version: int, home: Home, placing: Placing) -> Po
                 instances.append(instance)
                 needs.append(_need(group, device))
     if placing.limiter is not None:
-        return placing.limiter.pool(instances, needs, passive)
-    return Pool(instances, passive)
+        return placing.limiter.pool(home.turn, instances, needs, passive)
+    return Pool(home.turn, instances, passive)
 
 
 def _instance(

@@ -32,3 +32,14 @@ async def test_a_turn_that_nobody_ends_ends_with_the_loops() -> None:
     turn.add(lambda: done.append(3))
     await asyncio.sleep(0)
     assert done == [1, 2, 3]
+
+
+async def test_what_is_added_at_the_end_is_done_in_it() -> None:
+    turn, done = Turn(), list[int]()
+    turn.begin()
+    turn.add(lambda: turn.add(lambda: done.append(1)))
+    turn.end()
+    assert done == [1]
+    turn.add(lambda: done.append(2))
+    await asyncio.sleep(0)
+    assert done == [1, 2]

@@ -1,15 +1,19 @@
 """A worker process and its front half, without a server: what no client can bring about at will."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from nerite.backends.base import ModelSpec
 from nerite.core.call import Answer, Call, Responses
 from nerite.core.errors import InferenceError, Status
 from nerite.core.files import Filed, Span
 from nerite.core.layout import Packed, aligned
-from nerite.core.request import Request
+from nerite.core.request import Request, Response
+from nerite.instances import wire
 from nerite.instances.process import ProcessInstance
 from nerite.server import Server
 
@@ -43,7 +47,8 @@ async def ask(instance: ProcessInstance, request: Request) -> Answer:
         return error
 
 
-async def test_a_file_that_is_too_short_when_the_worker_reads_it(tmp_path: Path) -> None:
+@pytest.fixture
+async def instance(tmp_path: Path) -> AsyncIterator[ProcessInstance]:
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "model.py").write_text(CODE)
     config = {
@@ -54,6 +59,31 @@ async def test_a_file_that_is_too_short_when_the_worker_reads_it(tmp_path: Path)
     spec = ModelSpec("m", 1, tmp_path / "m", "m_0_0", "cpu", 0, config)
     instance = ProcessInstance("python", spec, Server(tmp_path))
     await instance.start(lambda: None)
+    yield instance
+    await instance.close()
+
+
+async def test_an_idle_worker_begins_at_once_and_a_busy_one_gets_a_turns_calls_together(
+    instance: ProcessInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert instance._link is not None
+    sent, send_entries = list[int](), instance._link.send_entries
+
+    def counting(kind: int, entries: list[wire.Entry]) -> None:
+        sent.append(len(entries))
+        send_entries(kind, entries)
+
+    monkeypatch.setattr(instance._link, "send_entries", counting)
+    request = Request("m", {"IN": np.zeros(4, np.float32)})
+    for _ in range(2):
+        answers = [asyncio.ensure_future(ask(instance, request)) for _ in range(3)]
+        assert all(isinstance(one, Response) for one in await asyncio.gather(*answers))
+    assert sent == [1, 2, 1, 2]
+
+
+async def test_a_file_that_is_too_short_when_the_worker_reads_it(
+    instance: ProcessInstance, tmp_path: Path
+) -> None:
     path = tmp_path / "region"
     path.write_bytes(np.arange(4, dtype=np.float32).tobytes())
     opened = path.open("r+b")
@@ -73,5 +103,4 @@ async def test_a_file_that_is_too_short_when_the_worker_reads_it(tmp_path: Path)
                 assert "'io' has become shorter than registered" in answer.message
         assert "executed without a request" not in instance._output.tail
     finally:
-        await instance.close()
         opened.close()

@@ -7,6 +7,7 @@ import pytest
 from nerite.backends.base import Config
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError
+from nerite.core.turn import Turn
 from nerite.instances.rate_limiter import GLOBAL, LimitedPool, Need, RateLimiter
 
 
@@ -36,7 +37,7 @@ class Desk:
 
     def __init__(self, limiter: RateLimiter, name: str, *needs: Need) -> None:
         self.instances = [Instance() for _ in needs]
-        self.pool = limiter.pool(self.instances, needs)
+        self.pool = limiter.pool(Turn(), self.instances, needs)
         self.pool.changed = self.dispatch
         self.name = name
         self.waiting = 0
@@ -226,7 +227,7 @@ def test_what_could_never_execute_is_refused(
     limiter = RateLimiter(given)
 
     def add() -> list[LimitedPool]:
-        return [limiter.pool([Instance()], [Need(one)]) for one in needs]
+        return [limiter.pool(Turn(), [Instance()], [Need(one)]) for one in needs]
 
     if expected is None:
         add()
@@ -234,4 +235,4 @@ def test_what_could_never_execute_is_refused(
     with pytest.raises(InferenceError) as caught:
         add()
     assert expected in caught.value.message
-    limiter.pool([Instance()], [need(other=0)])  # what was refused is forgotten
+    limiter.pool(Turn(), [Instance()], [need(other=0)])  # what was refused is forgotten

@@ -8,6 +8,7 @@ import numpy as np
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
+from nerite.core.turn import Turn
 from nerite.instances.base import Pool
 from nerite.schedulers.batch import Batching
 from nerite.schedulers.controls import Control, Controls, Correlation
@@ -102,7 +103,9 @@ class Desk:
         self.calls: list[Call] = []
         self.told: Callable[[str], None] = lambda name: None
         sequencing = Sequencing(slots, idle_ns, strategy, controls, iterative)
-        self.scheduler = SequenceScheduler(Pool(self.places), self.counted.append, sequencing)
+        self.scheduler = SequenceScheduler(
+            Pool(Turn(), self.places), self.counted.append, sequencing
+        )
 
     def ask(
         self, name: str, id: int | str, flags: str = "", *, width: int = 2, **more: Any

@@ -1,6 +1,7 @@
 """Gathering, priorities, time-outs and order, with instances that finish when the test says."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,6 +11,7 @@ from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import Packed, tight
 from nerite.core.request import Request, Response
+from nerite.core.turn import Turn
 from nerite.schedulers.batch import Batching, BatchScheduler
 from nerite.schedulers.order import Order
 from nerite.schedulers.queue import Levels, QueuePolicy
@@ -37,10 +39,12 @@ class Pool:
     def __init__(self, room: int = 1) -> None:
         self.executor = Executor()
         self.room = room
+        self.turn = Turn()
         self.broken: InferenceError | None = None
 
     def take(self, most: int | None = None) -> Executor | None:
-        return self.executor if len(self.executor.dones) < self.room else None
+        room = self.room if most is None else min(self.room, most)
+        return self.executor if len(self.executor.dones) < room else None
 
     def finish(self) -> None:
         self.executor.dones.pop(0)()
@@ -100,6 +104,29 @@ async def test_what_waits_goes_together() -> None:
     assert desk.sent == ["a", "bcde"]
     desk.pool.finish()
     assert desk.sent == ["a", "bcde", "fg"]
+    desk.close()
+
+
+async def test_what_comes_in_one_turn_goes_together_but_for_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nerite.schedulers.batch._PATIENCE_NS", 10**12)
+    desk = Desk(Batching(max_size=4, preferred=(4,)), room=4)
+    for name in "abc":
+        desk.ask(name)
+    assert desk.sent == ["a"]
+    await asyncio.sleep(0)
+    assert desk.sent == ["a", "bc"]
+    desk.close()
+
+
+async def test_a_long_turn_is_not_waited_for() -> None:
+    desk = Desk(Batching(max_size=8), room=3)
+    for name in "ab":
+        desk.ask(name)
+    time.sleep(0.001)
+    desk.ask("c")
+    assert desk.sent == ["a", "bc"]
     desk.close()
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from nerite.backends.base import Config
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, Status
+from nerite.core.turn import Turn
 
 # Asks an instance what its model is to be asked before it serves; InferenceError where that fails.
 WarmUp = Callable[["Executions"], Awaitable[None]]
@@ -73,11 +74,14 @@ class Instance(Executions, Protocol):
 class Pool:
     """The instances of one model.
 
-    changed: to be called when one of them comes or goes. passive: further ones, which are loaded
-    and never take a call.
+    turn: of the loop they are on. changed: to be called when one of them comes or goes. passive:
+    further ones, which are loaded and never take a call.
     """
 
-    def __init__(self, instances: Sequence[Instance], passive: Sequence[Instance] = ()) -> None:
+    def __init__(
+        self, turn: Turn, instances: Sequence[Instance], passive: Sequence[Instance] = ()
+    ) -> None:
+        self.turn = turn
         self.instances = instances
         self.changed: Callable[[], None] = lambda: None
         self._all = [*instances, *passive]
@@ -114,7 +118,7 @@ class Pool:
 
     def each(self) -> list[Pool]:
         """A pool of its own for every instance."""
-        return [Pool([instance]) for instance in self.instances]
+        return [Pool(self.turn, [instance]) for instance in self.instances]
 
     def take(self, most: int | None = None) -> Executions | None:
         """The instance with the least to do among those that have room.

@@ -110,8 +110,10 @@ class ProcessInstance:
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         self.in_flight += 1
-        if not self._entries:
-            # What else comes in this turn of the loop goes into the same message.
+        # A worker with nothing to do begins at once; else, what comes in the same turn of the loop
+        # goes into the same message.
+        idle = self.in_flight == 1 and not self._turn.begun
+        if not (idle or self._entries):
             self._turn.add(self._flush)
         batch = 0
         left = len(calls)
@@ -129,6 +131,8 @@ class ProcessInstance:
             head, payload = self._heads.of_request(call.request)
             self._entries.append(wire.entry(number, batch, 0, 0, flags, head, payload, 0))
         self._batches[batch] = done, calls
+        if idle:
+            self._flush()
         if self._timeout and self._timer is None:
             self._time()
 

@@ -14,6 +14,7 @@ from functools import partial
 
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError, invalid
+from nerite.core.turn import Turn
 from nerite.instances.base import Executions, Instance, Pool
 
 GLOBAL = -2  # in place of a device: one stock for the whole server
@@ -75,6 +76,7 @@ class RateLimiter:
 
     def pool(
         self,
+        turn: Turn,
         instances: Sequence[Instance],
         needs: Sequence[Need],
         passive: Sequence[Instance] = (),
@@ -83,7 +85,7 @@ class RateLimiter:
         members = [
             _Member(instance, need, self) for instance, need in zip(instances, needs, strict=True)
         ]
-        pool = LimitedPool(members, self, passive)
+        pool = LimitedPool(turn, members, self, passive)
         self._pools.append(pool)
         try:
             self._check()
@@ -184,11 +186,12 @@ class LimitedPool(Pool):
 
     def __init__(
         self,
+        turn: Turn,
         members: Sequence[_Member],
         limiter: RateLimiter,
         passive: Sequence[Instance] = (),
     ) -> None:
-        super().__init__([member.instance for member in members], passive)
+        super().__init__(turn, [member.instance for member in members], passive)
         self.members = members
         self._limiter = limiter
 
@@ -200,7 +203,7 @@ class LimitedPool(Pool):
         return first if self._limiter.permits(self, first) else None
 
     def each(self) -> list[Pool]:
-        pools = [LimitedPool([member], self._limiter) for member in self.members]
+        pools = [LimitedPool(self.turn, [member], self._limiter) for member in self.members]
         for pool in pools:
             pool.changed = self._look_again
         return list(pools)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from nerite.core.call import Call
 from nerite.core.errors import InferenceError
+from nerite.core.turn import Turn
 
 
 class Executor(Protocol):
@@ -17,6 +18,11 @@ class Executor(Protocol):
 
 class Pool(Protocol):
     """What a scheduler sees of a model's instances."""
+
+    @property
+    def turn(self) -> Turn:
+        """The turn of the loop they are on."""
+        ...
 
     @property
     def ready(self) -> bool: ...

@@ -17,6 +17,8 @@ from nerite.core.request import Request
 from nerite.schedulers.base import Executor, Pool
 from nerite.schedulers.queue import Levels, Queue
 
+# The front may read requests for longer than an instance works on the first of them.
+_PATIENCE_NS = 150_000
 # Triton's test hook: nothing is scheduled before so many requests have come.
 HOLD = "TRITONSERVER_DELAY_SCHEDULER"
 
@@ -77,11 +79,17 @@ class BatchScheduler:
         # Whether a call that finds an instance free goes to it at once.
         self._straight = not (self._held or batching.delay_ns)
         self._simple = not (
-            batching.delay_ns or batching.preferred or batching.equal_shape or batching.optional
+            batching.delay_ns
+            or batching.preferred not in ((), (batching.max_size,))
+            or batching.equal_shape
+            or batching.optional
         )
         # Executions that an instance is handed at once: what waits meanwhile makes a batch. Fewer
-        # leave a quick one idle while its answers are written.
+        # leave a quick one idle while its answers are written. A call goes alone to one that has
+        # nothing to do, and with the others of its turn of the loop to one that has.
+        self._at_once = 1 if batching.max_size > 1 else None
         self._ahead = 4 if batching.max_size > 1 else None
+        self._looked_ns = 0
 
     def submit(self, call: Call) -> None:
         if self._closed:
@@ -90,7 +98,7 @@ class BatchScheduler:
             return
         # A time-out may be over already: the queue looks.
         if self._straight and not (self._queue.count or call.request.timeout_us):
-            instance = self._pool.take(self._ahead)
+            instance = self._pool.take(self._at_once)
             if instance is not None:
                 call.taken_ns = time.monotonic_ns()
                 calls = [call]
@@ -103,8 +111,14 @@ class BatchScheduler:
         except InferenceError as error:
             call.fail(error)
             return
-        # Where others wait already, none is free: whoever comes free looks.
-        if not self._straight or queue.count == 1 or queue.timed or self._pool.broken:
+        # Where others wait already, whoever comes free looks.
+        if not self._straight or queue.timed or self._pool.broken:
+            self.dispatch()
+        elif queue.count == 1:
+            self._looked_ns = call.received_ns
+            self._pool.turn.add(self._dispatch)
+        elif call.received_ns - self._looked_ns > _PATIENCE_NS:
+            self._looked_ns = call.received_ns
             self.dispatch()
 
     def pending(self) -> int:

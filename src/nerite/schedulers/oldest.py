@@ -95,6 +95,7 @@ class _Watched:
     """A pool of one instance that tells which calls it has done."""
 
     def __init__(self, pool: Pool, landed: Callable[[Call], None]) -> None:
+        self.turn = pool.turn
         self._pool = pool
         self._landed = landed
         self._landing = False
