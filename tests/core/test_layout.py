@@ -1,8 +1,12 @@
 """Tensors in bytes: where they lie, and what is made of them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from nerite.core.errors import InferenceError
+from nerite.core.files import Filed, Span
 from nerite.core.layout import Layout, Packed, aligned, tight
 
 PLAIN = [("flag", "BOOL", (3,), 3), ("number", "FP64", (2,), 16), ("none", "INT32", (0, 4), 0)]
@@ -51,3 +55,21 @@ def test_packed_is_a_mapping_whose_arrays_are_views_made_once() -> None:
     assert "other" not in packed
     with pytest.raises(KeyError):
         packed["other"]
+
+
+def test_what_is_in_files_is_read_when_it_is_wanted_and_not_to_know_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "region"
+    path.write_bytes(b"")
+    with path.open("rb") as file:
+        packed = Packed(tight(PLAIN), Filed([Span(_File(file.fileno()), 0, 3)]))
+        assert "flag" in packed and "other" not in packed
+        assert list(packed) == ["flag", "number", "none"]
+        with pytest.raises(InferenceError, match="shorter than registered"):
+            packed["flag"]
+
+
+class _File:
+    name = "io"
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd

@@ -151,6 +151,10 @@ class Packed(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.layout.cuts)
 
+    def __contains__(self, name: object) -> bool:
+        """Mapping's own makes the array, for which it reads what may lie in a file."""
+        return name in self.layout.cuts
+
 
 def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     """Of one of the tensors, which need not be made into an array for it."""
