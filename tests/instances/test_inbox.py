@@ -1,12 +1,12 @@
-"""A worker's inbox when the front process goes without a word."""
+"""A worker's inbox: how it waits for the next message, and when the front process leaves."""
 
 import socket
 import threading
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-from nerite.instances import stream, wire
+from nerite.instances import inbox, stream, wire
 from nerite.instances.inbox import Inbox
 
 
@@ -21,12 +21,74 @@ def test_who_goes_with_something_unread_is_gone(standby: bool) -> None:
         threading.Event().wait()  # in a thread that nobody waits for
         raise AssertionError
 
-    inbox = Inbox(ours, lambda message: False, leave, stream.Memory(lambda message: None))
+    reader = Inbox(ours, lambda message: False, leave, stream.Memory(lambda message: None))
     if standby:
-        inbox.lend()
+        reader.lend()
         stream.send(theirs, wire.encode(wire.LOAD, {}))  # what it reads stands for: it reads
-        assert inbox.next().kind == wire.LOAD
-    threading.Thread(target=inbox.next, daemon=True).start()
+        assert reader.next().kind == wire.LOAD
+    threading.Thread(target=reader.next, daemon=True).start()
     ours.send(b"never read")
     theirs.close()
     assert gone.wait(10)
+
+
+class _Counting:
+    """A socket that counts how often somebody sleeps in it, and looks into it in vain."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.slept = self.vain = 0
+
+    def recvmsg_into(self, buffers: Any, size: int, flags: int) -> Any:
+        if not flags & socket.MSG_DONTWAIT:
+            self.slept += 1
+            return self._sock.recvmsg_into(buffers, size, flags)
+        try:
+            return self._sock.recvmsg_into(buffers, size, flags)
+        except BlockingIOError:
+            self.vain += 1
+            raise
+
+
+def _gone() -> NoReturn:
+    threading.Event().wait()  # in a thread that nobody waits for
+    raise AssertionError
+
+
+@pytest.mark.skipif(not inbox._SEVERAL_CORES, reason="on one core it does not look")
+def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = socket.socketpair()
+    counted = _Counting(ours)
+    memory = stream.Memory(lambda message: None)
+    worker = Inbox(counted, lambda message: False, _gone, memory)  # type: ignore[arg-type]
+
+    def take(after: float) -> None:
+        """The next message, which comes so many seconds after the worker asked for it."""
+        sending = threading.Timer(after, stream.send, (theirs, wire.encode(wire.LOAD, {})))
+        sending.start()
+        assert worker.next().kind == wire.LOAD
+        sending.join()
+
+    with theirs:
+        take(0)
+        monkeypatch.setattr(inbox, "_QUICK_NS", 10 * 10**9)
+        monkeypatch.setattr(inbox, "_WATCH_NS", 30 * 10**9)
+        counted.slept = 0
+        take(0.05)
+        assert counted.vain > 0
+        assert counted.slept == 0
+        monkeypatch.setattr(inbox, "_WATCH_NS", 1_000_000)
+        looks = 0
+        for _ in range(40):
+            counted.vain = 0
+            take(0.01)
+            looks += counted.vain > 0
+        assert 1 <= looks <= 6  # with 1, 3, 7, 15 and 31 times between them
+        monkeypatch.setattr(inbox, "_QUICK_NS", 0)
+        monkeypatch.setattr(inbox, "_MOST_SPARED", 0)
+        counted.slept = counted.vain = 0
+        for _ in range(40):
+            take(0.001)
+        assert (counted.vain, counted.slept) == (0, 40)

@@ -3,10 +3,14 @@
 To hand every message from one thread to another costs more than a quick model takes to answer.
 So the main thread reads, and another stands by: it reads in its place while an execution takes
 long, or where the model asks other models, so that cancellations and answers get through.
+
+To be woken, too, takes longer than a quick model does. So the main thread of one looks into its
+socket for a while before it sleeps there, and seldom where it has done so in vain.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import threading
@@ -18,7 +22,12 @@ from nerite.instances import stream, wire
 
 _LOOK = 0.05  # seconds between two looks at a main thread that executes
 _QUICK_NS = 1_000_000
+_WATCH_NS = 150_000
+_MOST_SPARED = 31  # times in a row that it sleeps at once, having looked in vain
 _QUICK_RUN = 100  # quick executions in a row after which the main thread reads again
+_SEVERAL_CORES = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+) > 1
 
 
 class Inbox:
@@ -46,6 +55,7 @@ class Inbox:
         self._asks = False
         self._turn = self._turn_ns = self._quick = 0
         self._asleep = False
+        self._vain = self._spared = 0
         self._wake = threading.Event()
         threading.Thread(target=self._watch, name="wire-reader", daemon=True).start()
 
@@ -70,10 +80,28 @@ class Inbox:
             if not self._reading:
                 return self._work.get()
             if self._work.empty():
-                self._distribute(self._receive())
+                self._distribute(self._look() or self._receive())
             self._reading = False
             if not self._work.empty():
                 return self._work.get()
+
+    def _look(self) -> list[wire.Message]:
+        """What comes while it is worth not to sleep."""
+        if not (self._quick and _SEVERAL_CORES):  # on one, nobody could send meanwhile
+            return []
+        if self._spared:
+            self._spared -= 1
+            return []
+        until = time.monotonic_ns() + _WATCH_NS
+        while time.monotonic_ns() < until:
+            try:
+                messages = self._receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            self._vain = 0
+            return messages
+        self._vain = self._spared = min(2 * self._vain + 1, _MOST_SPARED)
+        return []
 
     def lend(self) -> None:
         """The model asks something, and its main thread may wait for the answer."""
@@ -86,9 +114,9 @@ class Inbox:
             self._standby = not self._reading
         self._wake.set()
 
-    def _receive(self) -> list[wire.Message]:
+    def _receive(self, flags: int = 0) -> list[wire.Message]:
         try:
-            messages = self._decoder.receive(self._sock)
+            messages = self._decoder.receive(self._sock, flags)
         except ConnectionError:  # its end was closed over something that it had not read
             messages = None
         if messages is None:

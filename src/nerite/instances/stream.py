@@ -78,9 +78,9 @@ class Decoder:
             return self._large[self._large_filled :]
         return self._view[self._filled :]
 
-    def receive(self, sock: socket.socket) -> list[wire.Message] | None:
+    def receive(self, sock: socket.socket, flags: int = 0) -> list[wire.Message] | None:
         """Read what is there; the messages it completes, None at the end of all."""
-        count, ancillary, _, _ = sock.recvmsg_into([self.buffer()], _FILES)
+        count, ancillary, _, _ = sock.recvmsg_into([self.buffer()], _FILES, flags)
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._files.extend(array.array("i", data[: len(data) - len(data) % 4]))
