@@ -145,7 +145,7 @@ def encode(request: Request, response: Response, target: Target) -> tuple[list[B
                 return [first, outputs.read()], len(first)
             parts: list[Body] = [first]
             for name, text in zip(skeleton.outputs, skeleton.texts[1:], strict=True):
-                parts += (_data(outputs[name], name), text)
+                parts += (_packed_data(outputs, name), text)
             return parts, None
     names = [name for name in request.outputs or outputs if name in outputs]
     binary: list[Body] = []
@@ -215,7 +215,19 @@ def _data(tensor: Tensor, name: str) -> bytes:
         )
     if datatype == "BYTES":
         return orjson.dumps(_texts(tensor, name))
-    flat = np.ascontiguousarray(tensor).reshape(-1)
+    return _numbers(np.ascontiguousarray(tensor).reshape(-1))
+
+
+def _packed_data(outputs: Packed, name: str) -> bytes:
+    """The same of one of several, without an array of its shape where it has numbers."""
+    cut = outputs.layout.cuts[name]
+    if cut.datatype == "BYTES" or cut.datatype in _NOT_IN_JSON or not cut.size:
+        return _data(outputs[name], name)
+    count = cut.size // cut.dtype.itemsize
+    return _numbers(np.frombuffer(outputs.read(), cut.dtype, count, cut.start))
+
+
+def _numbers(flat: Tensor) -> bytes:
     text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
     if b"null" in text:
         # NaN and Infinity are not JSON, but Triton writes them and its clients read them.
