@@ -218,6 +218,15 @@ async def test_a_full_queue_refuses() -> None:
     desk.close()
 
 
+async def test_nothing_fills_a_queue_that_could_be_executed() -> None:
+    desk = Desk(Batching(max_size=4), Levels(policy=QueuePolicy(max_size=2)), room=2)
+    for name in "abcde":
+        desk.ask(name)
+    assert desk.sent == ["a", "b"]
+    assert [*desk.errors] == ["e"]
+    desk.close()
+
+
 async def test_what_waits_too_long_is_refused_in_time() -> None:
     desk = Desk(Batching(), Levels(policy=QueuePolicy(timeout_ns=30_000_000)))
     desk.ask("a")

@@ -90,6 +90,8 @@ class BatchScheduler:
         self._at_once = 1 if batching.max_size > 1 else None
         self._ahead = 4 if batching.max_size > 1 else None
         self._looked_ns = 0
+        # A full queue refuses: nothing waits in it that could be executed.
+        self._gathers = self._straight and not levels.bounded
 
     def submit(self, call: Call) -> None:
         if self._closed:
@@ -112,7 +114,7 @@ class BatchScheduler:
             call.fail(error)
             return
         # Where others wait already, whoever comes free looks.
-        if not self._straight or queue.timed or self._pool.broken:
+        if not self._gathers or queue.timed or self._pool.broken:
             self.dispatch()
         elif queue.count == 1:
             self._looked_ns = call.received_ns

@@ -35,6 +35,11 @@ class Levels(NamedTuple):
     policy: QueuePolicy = QueuePolicy()
     policies: Mapping[int, QueuePolicy] = {}
 
+    @property
+    def bounded(self) -> bool:
+        """Whether a level takes so many calls and no more."""
+        return any(policy.max_size for policy in (self.policy, *self.policies.values()))
+
 
 class _Level:
     """Calls with the moment they expire (ns of the monotonic clock, 0 for never)."""
