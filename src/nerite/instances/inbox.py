@@ -10,7 +10,6 @@ socket for a while before it sleeps there, and seldom where it has done so in va
 
 from __future__ import annotations
 
-import os
 import queue
 import socket
 import threading
@@ -18,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from nerite.core.cores import usable_cores
 from nerite.instances import stream, wire
 
 _LOOK = 0.05  # seconds between two looks at a main thread that executes
@@ -25,9 +25,7 @@ _QUICK_NS = 1_000_000
 _WATCH_NS = 150_000
 _MOST_SPARED = 31  # times in a row that it sleeps at once, having looked in vain
 _QUICK_RUN = 100  # quick executions in a row after which the main thread reads again
-_SEVERAL_CORES = (
-    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-) > 1
+_SEVERAL_CORES = usable_cores() > 1
 
 
 class Inbox:

@@ -5,14 +5,13 @@ The parameters are those that Triton's onnxruntime backend documents, under the 
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nerite.backends.base import ModelSpec
 from nerite.backends.together import flag, number
+from nerite.core.cores import usable_cores
 from nerite.core.errors import InferenceError, Status, invalid
 
 _FILE = "model.onnx"
@@ -121,20 +120,10 @@ def _set_threads(spec: ModelSpec, onnxruntime: Any, options: Any) -> None:
         if count > 0:
             setattr(options, attribute, count)
     if spec.device == "cpu" and not options.intra_op_num_threads:
-        options.intra_op_num_threads = _cores()
+        options.intra_op_num_threads = usable_cores()
     if _instances(spec) > 1 and "session.intra_op.allow_spinning" not in spec.parameters:
         # Each instance has its own threads; waiting in a loop they would take the others' cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-
-
-def _cores() -> int:
-    """How many this process may use, which in a container is less than the machine has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores or 1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no limit is written as "max"
-        return cores or 1
 
 
 def _instances(spec: ModelSpec) -> int:

@@ -36,12 +36,6 @@ def cast(value: Array, dtype: np.dtype[np.generic]) -> Array:
     return np.ascontiguousarray(value, dtype)
 
 
-def usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def lend_weights(options: Any, path: Path) -> list[NDArray[np.uint8]]:
     """Let the graph at ``path`` point into the safetensors files of its sibling folders.
 

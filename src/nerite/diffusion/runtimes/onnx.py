@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from nerite.diffusion.cores import usable_cores
 from nerite.diffusion.network import Network, Port
-from nerite.diffusion.runtimes.graph import cast, find_output, lend_weights, usable_cores
+from nerite.diffusion.runtimes.graph import cast, find_output, lend_weights
 from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Array, NumpySpace, Space
 from nerite.diffusion.weights import find_broken

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nerite.diffusion.cores import usable_cores
 from nerite.diffusion.network import Network, Port
 from nerite.diffusion.runtimes.buckets import Buckets, Feeds, Run
 from nerite.diffusion.runtimes.graph import (
@@ -18,7 +19,6 @@ from nerite.diffusion.runtimes.graph import (
     find_output,
     lend_weights,
     size_of,
-    usable_cores,
 )
 from nerite.diffusion.settings import Settings
 from nerite.diffusion.space import Array, NumpySpace, Space, memory_available

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nerite.diffusion.cores import usable_cores
 from nerite.diffusion.folder import INDEX, read_json
 from nerite.diffusion.network import Network, Port
 from nerite.diffusion.runtimes import compiled
@@ -51,8 +52,8 @@ class TorchRuntime:
             known = ", ".join(TILINGS)
             raise ValueError(f"vae_tiling is {settings.vae_tiling!r}: it must be one of {known}")
         self._tiling = settings.vae_tiling
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        most = min(torch.get_num_threads(), usable_cores())  # torch knows of no quota
+        torch.set_num_threads(settings.threads or most)
         self._index = read_json(folder / INDEX)
         self._vae: Any = None
         self.space = TorchSpace(self.device)
