@@ -273,9 +273,9 @@ def _first_response_ms(config: ModelConfig) -> tuple[float, ...]:
         if control.metric_identifier.family == family:
             return tuple(control.histogram_options.buckets)
         log.warning(
-            "Metric family '%s' in 'metric_identifier' of model '%s' is not a customizable metric",
-            control.metric_identifier.family,
-            config.name,
+            "model '%s': Metric family '%s' in 'metric_identifier' is not a customizable metric in "
+            "Triton core. There is one: %s",
+            *(config.name, control.metric_identifier.family, family),
         )
     return FIRST_RESPONSE_MS
 

@@ -124,7 +124,8 @@ def test_what_is_right(text: str) -> None:
         ),
         (
             TENSORS + "instance_group { name: 'g' kind: KIND_GPU gpus: [ 0, -1 ] }",
-            "instance group g of model m specifies invalid or unsupported gpu id -1",
+            "instance group g of model m specifies invalid or unsupported gpu id -1. GPUs with at "
+            "least the minimum required CUDA compute compatibility have numbers from 0 on",
         ),
         (
             TENSORS + "backend: 'onnxruntime' platform: 'onnxruntim'",

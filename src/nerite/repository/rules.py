@@ -171,7 +171,10 @@ def _instance_groups(config: ModelConfig) -> Iterator[str]:
         where = f"instance group {group.name} of model {config.name} "
         if any(number < 0 for number in group.gpus):
             wrong = next(number for number in group.gpus if number < 0)
-            raise invalid(f"{where}specifies invalid or unsupported gpu id {wrong}")
+            raise invalid(
+                f"{where}specifies invalid or unsupported gpu id {wrong}. GPUs with at least the "
+                "minimum required CUDA compute compatibility have numbers from 0 on"
+            )
         if group.gpus and group.kind in (group.KIND_CPU, group.KIND_MODEL):
             kind = model_config_pb2.ModelInstanceGroup.Kind.Name(group.kind)
             raise invalid(f"{where}has kind {kind} but specifies one or more GPUs")
