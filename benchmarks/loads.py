@@ -18,6 +18,7 @@ output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ] },
          { name: "OUTPUT1" data_type: TYPE_FP32 dims: [ 4 ] } ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
+SHARED = "identity 16 MiB, shared memory"
 ADD_SUB_CODE = """
 import triton_python_backend_utils as pb_utils
 
@@ -160,7 +161,7 @@ def shared_load(http_ports: list[int]) -> Iterator[Load]:
         }
         body = json.dumps(document).encode()
         headers = {"Content-Type": "application/json"}
-        yield Load("identity 16 MiB, shared memory", "identity_fp32", body, headers, b"}]}")
+        yield Load(SHARED, "identity_fp32", body, headers, b"}]}")
         found = shared_memory.get_contents_as_numpy(regions[1], np.float32, [size // 4])
         assert np.array_equal(found, values), "what came back is not what was given"
     finally:

@@ -27,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from loads import Load, large_load, loads, mixed_loads, shared_load, write_models
+from loads import SHARED, Load, large_load, loads, mixed_loads, shared_load, write_models
 from serving import free_ports, serve
 
 CLIENTS = (1, 8, 32, 64)
+FEW = (1, 4)  # of large tensors
 
 
 @dataclass(frozen=True)
@@ -217,25 +218,34 @@ def measure(peers: list[Peer], options: argparse.Namespace, folder: Path) -> Non
         if options.only in title:
             report(title, in_turn(peers, one, options.rounds))
 
-    def over_http(load: Load, clients: int) -> Measure:
-        return lambda peer: wrk(peer, [load], clients, options.seconds, folder)
+    def over_http(load: Load, clients: int) -> None:
+        def one(peer: Peer) -> Figure:
+            return wrk(peer, [load], clients, options.seconds, folder)
+
+        compare(_http(load.name, clients), one)
 
     def over_grpc(model: str, clients: int) -> Measure:
         return lambda peer: perf_analyzer(options.perf_analyzer, peer, model, clients)
 
     for load in loads():
         for clients in CLIENTS:
-            compare(f"HTTP {load.name}, {clients} clients", over_http(load, clients))
-    with shared_load([peer.http for peer in peers]) as shared:
-        for load in (large_load(), shared):
-            for clients in (1, 4):
-                compare(f"HTTP {load.name}, {clients} clients", over_http(load, clients))
+            over_http(load, clients)
+    for clients in FEW:
+        over_http(large_load(), clients)
+    if any(options.only in _http(SHARED, clients) for clients in FEW):
+        with shared_load([peer.http for peer in peers]) as shared:
+            for clients in FEW:
+                over_http(shared, clients)
     if options.perf_analyzer:
         for model in ("add_sub", "add_sub_dyn"):
             for clients in CLIENTS:
                 compare(f"gRPC {model}, {clients} clients", over_grpc(model, clients))
     if options.only in "memory":
         memory(peers[0], folder)
+
+
+def _http(name: str, clients: int) -> str:
+    return f"HTTP {name}, {clients} clients"
 
 
 def in_turn(peers: list[Peer], one: Measure, rounds: int) -> dict[str, Figure]:
