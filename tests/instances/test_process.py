@@ -78,6 +78,8 @@ async def test_an_idle_worker_begins_at_once_and_a_busy_one_gets_a_turns_calls_t
     for _ in range(2):
         answers = [asyncio.ensure_future(ask(instance, request)) for _ in range(3)]
         assert all(isinstance(one, Response) for one in await asyncio.gather(*answers))
+        while instance.in_flight:  # that a batch is done may be told after its answers
+            await asyncio.sleep(0.001)
     assert sent == [1, 2, 1, 2]
 
 
