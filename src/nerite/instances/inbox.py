@@ -10,6 +10,7 @@ socket for a while before it sleeps there, and seldom where it has done so in va
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import threading
@@ -95,6 +96,7 @@ class Inbox:
             try:
                 messages = self._receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
+                os.sched_yield()  # to whoever else wants this core
                 continue
             self._vain = 0
             return messages
