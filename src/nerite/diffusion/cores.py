@@ -1,4 +1,8 @@
-"""How many cores this process may use, which in a container is fewer than the machine has."""
+"""How many cores this process may use, which in a container is fewer than the machine has.
+
+The engine's own: it imports nothing of nerite, and a worker, whose Python may be an older one,
+nothing of the engine.
+"""
 
 from __future__ import annotations
 
