@@ -126,9 +126,9 @@ class Pool:
         most: executions to hand to one ahead, however fast it is.
         """
         best: Instance | None = None
+        least = most
         for instance in self.instances:
-            room = instance.capacity if most is None else min(instance.capacity, most)
-            has_room = instance.ready and instance.in_flight < room
-            if has_room and (best is None or instance.in_flight < best.in_flight):
-                best = instance
+            count = instance.in_flight
+            if count < instance.capacity and (least is None or count < least) and instance.ready:
+                best, least = instance, count
         return best

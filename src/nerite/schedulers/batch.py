@@ -113,8 +113,8 @@ class BatchScheduler:
         except InferenceError as error:
             call.fail(error)
             return
-        # Where others wait already, whoever comes free looks.
-        if not self._gathers or queue.timed or self._pool.broken:
+        # Where others wait already, whoever comes free looks, or breaks.
+        if not self._gathers or queue.timed or (queue.count == 1 and self._pool.broken):
             self.dispatch()
         elif queue.count == 1:
             self._looked_ns = call.received_ns
