@@ -132,7 +132,7 @@ class _Standins:
         self.turn = Turn()
         self._orders = Orders(cast(Home, self))
 
-    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
+    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool, attends: bool) -> Call:
         model = self._models.get(request.model)
         if model is None:
             known = ", ".join(self._models) or "none"
@@ -151,6 +151,9 @@ class _Standins:
             call.send(Response(one, final=False))
         call.send(Response())
         return call
+
+    def attend(self, done: Callable[[], bool]) -> None:
+        """Whatever was asked is answered."""
 
     def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
         if what.startswith("metric"):

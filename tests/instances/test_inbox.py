@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from typing import Any, NoReturn
 
 import pytest
@@ -93,3 +94,75 @@ def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
             take(0.001)
         assert counted.vain == 0
         assert counted.slept >= 40
+
+
+class _Aside:
+    """Takes replies aside, and knows which thread has read each."""
+
+    def __init__(self) -> None:
+        self.readers: list[int] = []
+        self.came = threading.Condition()
+
+    def __call__(self, message: wire.Message) -> bool:
+        if message.kind != wire.REPLY:
+            return False
+        with self.came:
+            self.readers.append(threading.get_ident())
+            self.came.notify_all()
+        return True
+
+    def wait(self, count: int) -> None:
+        with self.came:
+            assert self.came.wait_for(lambda: len(self.readers) >= count, 10)
+
+
+def test_a_main_thread_that_waits_for_an_answer_reads_it_itself() -> None:
+    ours, theirs = socket.socketpair()
+    aside = _Aside()
+    worker = Inbox(ours, aside, _gone, stream.Memory(lambda message: None))
+    with theirs:
+        # Work that comes first is kept, to be done once this is.
+        message = [*wire.encode(wire.LOAD, {}), *wire.encode(wire.REPLY, {})]
+        sending = threading.Timer(0.05, stream.send, (theirs, message))
+        sending.start()
+        worker.attend(lambda: bool(aside.readers))
+        assert aside.readers == [threading.get_ident()]
+        assert worker.next().kind == wire.LOAD
+        sending.join()
+
+
+def test_what_another_thread_asks_is_answered_while_the_main_thread_works() -> None:
+    ours, theirs = socket.socketpair()
+    aside = _Aside()
+    worker = Inbox(ours, aside, _gone, stream.Memory(lambda message: None))
+    asking = threading.Thread(target=worker.attend, args=(lambda: False,))
+    with theirs:
+        asking.start()
+        asking.join(10)
+        assert not asking.is_alive()  # it waits elsewhere; who stands by reads
+        stream.send(theirs, wire.encode(wire.REPLY, {}))
+        aside.wait(1)
+        assert threading.get_ident() not in aside.readers
+
+
+def test_who_asks_while_the_main_thread_reads_is_answered_when_that_works_again() -> None:
+    ours, theirs = socket.socketpair()
+    aside = _Aside()
+    worker = Inbox(ours, aside, _gone, stream.Memory(lambda message: None))
+    main = threading.get_ident()
+
+    def ask() -> None:
+        while not worker._reading:
+            time.sleep(0.001)
+        worker.lend()
+        stream.send(theirs, wire.encode(wire.REPLY, {}))
+
+    with theirs:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        worker.attend(lambda: bool(aside.readers))
+        asking.join(10)
+        stream.send(theirs, wire.encode(wire.REPLY, {}))
+        aside.wait(2)
+        assert aside.readers[0] == main
+        assert aside.readers[1] != main

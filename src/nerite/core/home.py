@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from nerite.core.call import Call, Deliver
@@ -63,11 +63,18 @@ class Home(Protocol):
 class Outside(Protocol):
     """The same for the code of a model, from any of its threads; `order` waits."""
 
-    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
-        """Ask a model; answers are delivered in another thread. Cancel the call to cancel it.
+    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool, attends: bool) -> Call:
+        """Ask a model; answers are delivered in another thread, or in one that attends. Cancel the
+        call to cancel it.
 
-        decoupled: whether several answers are welcome.
+        decoupled: whether several answers are welcome. attends: `attend` follows, once they are
+        waited for.
         """
+        ...
+
+    def attend(self, done: Callable[[], bool]) -> None:
+        """Deliver answers in this thread, which waits for some: until `done`, or until another
+        thread does it."""
         ...
 
     def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
@@ -82,8 +89,11 @@ class Outside(Protocol):
 class Nowhere:
     """Outside where there is no server."""
 
-    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
+    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool, attends: bool) -> Call:
         raise self._error(f"asking model '{request.model}'")
+
+    def attend(self, done: Callable[[], bool]) -> None:
+        """Nothing was asked."""
 
     def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
         raise self._error(f"'{what}'")

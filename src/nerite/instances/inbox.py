@@ -1,8 +1,9 @@
 """Inbox: what comes to a worker, read by its main thread itself while that is quick.
 
 To hand every message from one thread to another costs more than a quick model takes to answer.
-So the main thread reads, and another stands by: it reads in its place while an execution takes
-long, or where the model asks other models, so that cancellations and answers get through.
+So the main thread reads, also while it waits for what its model has asked others. Another stands
+by: it reads in its place while an execution takes long, or where other threads of the model ask,
+so that cancellations and answers get through.
 
 To be woken, too, takes longer than a quick model does. So the main thread of one looks into its
 socket for a while before it sleeps there, and seldom where it has done so in vain.
@@ -51,7 +52,8 @@ class Inbox:
         self._lock = threading.Lock()
         self._reading = False  # the main thread is waiting in the socket
         self._standby = False  # the other thread reads
-        self._asks = False
+        self._main = threading.get_ident()
+        self._asks = False  # threads that do not read wait for answers
         self._turn = self._turn_ns = self._quick = 0
         self._asleep = False
         self._vain = self._spared = 0
@@ -63,14 +65,32 @@ class Inbox:
         busy = time.monotonic_ns() - self._turn_ns
         self._quick = self._quick + 1 if busy < _QUICK_NS else 0
         message = self._wait()
-        self._turn += 1
         self._turn_ns = time.monotonic_ns()
+        self._go_on()
+        return message
+
+    def attend(self, done: Callable[[], bool]) -> None:
+        """In the main thread, whose model waits until `done`: read, unless another stands in."""
+        if threading.get_ident() != self._main:
+            self.lend()
+            return
+        while not done():
+            with self._lock:
+                self._reading = not self._standby
+            if not self._reading:
+                return
+            self._distribute(self._receive())
+            self._reading = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The main thread has read what it waited for, and works."""
+        self._turn += 1
         if self._asks and not self._standby:
             self._stand_by()
         elif self._asleep:
             self._asleep = False
             self._wake.set()
-        return message
 
     def _wait(self) -> wire.Message:
         while True:
@@ -104,7 +124,7 @@ class Inbox:
         return []
 
     def lend(self) -> None:
-        """The model asks something, and its main thread may wait for the answer."""
+        """The model has asked something, and who waits for the answer does not read."""
         self._asks = True
         if not self._standby:
             self._stand_by()

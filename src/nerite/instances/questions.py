@@ -27,12 +27,24 @@ class Posting(Protocol):
     def post_entries(self, kind: int, entries: list[wire.Entry]) -> None: ...
 
 
-class Questions:
-    """Outside, through the worker's socket. `lend` has the answers read by another thread than the
-    one that asks."""
+class Reading(Protocol):
+    """Reads messages."""
 
-    def __init__(self, heads: wire.Heads, outbox: Posting, lend: Callable[[], None]) -> None:
-        self._lend = lend
+    def lend(self) -> None:
+        """Have another thread than the main one do it."""
+        ...
+
+    def attend(self, done: Callable[[], bool]) -> None:
+        """Do it in this thread, as Outside has it."""
+        ...
+
+
+class Questions:
+    """Outside, through the worker's socket."""
+
+    def __init__(self, heads: wire.Heads, outbox: Posting, inbox: Reading) -> None:
+        self._lend = inbox.lend
+        self.attend = inbox.attend
         self._heads = heads
         self._post = outbox.post
         self._post_entries = outbox.post_entries
@@ -48,14 +60,15 @@ class Questions:
         self._executing = batch
         _batch.set(batch)
 
-    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
+    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool, attends: bool) -> Call:
         check_process(self._process)
         number = next(self._numbers)
         call = Call(request, deliver)
         head, payload = self._heads.of_question(request)
         self._asked[number] = call
         call.on_cancel(partial(self._cancel, number))
-        self._lend()
+        if not attends:
+            self._lend()
         # A thread that the model has started works for the execution that waits for it; of a
         # decoupled model nothing need wait.
         batch = _batch.get() or (0 if self.decoupled else self._executing)

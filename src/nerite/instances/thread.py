@@ -192,13 +192,16 @@ class _Link:
         self._calls: dict[int, Call] = {}
         self._replies: dict[int, queue.SimpleQueue[Any]] = {}
 
-    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool) -> Call:
+    def ask(self, request: Request, deliver: Deliver, *, decoupled: bool, attends: bool) -> Call:
         check_process(self._process)
         number = next(self._numbers)
         call = self._calls[number] = Call(request, deliver)
         call.on_cancel(lambda: self._on_loop(self.asked.cancel, number))
         self._on_loop(self.asked.ask, number, self.batch, request, decoupled, ())
         return call
+
+    def attend(self, done: Callable[[], bool]) -> None:
+        """The loop delivers."""
 
     def order(self, what: str, arguments: Mapping[str, Any]) -> Any:
         check_process(self._process)

@@ -136,7 +136,7 @@ class Worker:
         # Nobody wants what we still do when the front process is gone.
         gone = partial(os._exit, 0)
         self._inbox = Inbox(sock, self._aside, gone, self._outbox.memory)
-        self._questions = Questions(self._heads, self._outbox, self._inbox.lend)
+        self._questions = Questions(self._heads, self._outbox, self._inbox)
         self._check: Callable[[], bool] | None = None
 
     def run(self) -> int:

@@ -7,14 +7,14 @@ import base64
 import json
 import threading
 from collections import deque
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from nerite.backends.python.errors import TritonModelException
 from nerite.backends.python.response import InferenceResponse
 from nerite.backends.python.surroundings import here
 from nerite.core.call import Answer, Call, one_of
 from nerite.core.errors import InferenceError
-from nerite.core.home import Outside
+from nerite.core.home import Nowhere, Outside
 from nerite.core.request import Request, Response
 
 
@@ -27,6 +27,7 @@ class ResponseIterator:
         self._seen: list[InferenceResponse] = []
         self._next = 0
         self._ended = False
+        self._outside: Outside = Nowhere()
         self._call: Call | None = None
         self._wake: Any = None
         self._wake_when_whole = False
@@ -40,9 +41,9 @@ class ResponseIterator:
         if self._next < len(self._seen):
             self._next += 1
             return self._seen[self._next - 1]
+        self._attend(self._is_ready)
         with self._changed:
-            while not self._answers and not self._ended:
-                self._changed.wait()
+            self._changed.wait_for(self._is_ready)
             if not self._answers:
                 raise StopIteration("Iteration is done for the responses.")
             answer = self._answers.popleft()
@@ -58,14 +59,24 @@ class ResponseIterator:
 
     def only(self) -> InferenceResponse:
         """The one response, once all is said."""
+        self._attend(self._is_whole)
         with self._changed:
-            while not self._ended:
-                self._changed.wait()
+            self._changed.wait_for(self._is_whole)
             answers = list(self._answers)
         try:
             return InferenceResponse.of(one_of([_response(answer) for answer in answers]))
         except InferenceError as error:
             return InferenceResponse.of(error)
+
+    def _is_ready(self) -> bool:
+        return bool(self._answers) or self._ended
+
+    def _is_whole(self) -> bool:
+        return self._ended
+
+    def _attend(self, done: Callable[[], bool]) -> None:
+        if not done():
+            self._outside.attend(done)
 
     def when_ready(
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], *, whole: bool
@@ -83,9 +94,10 @@ class ResponseIterator:
                 return
         wake()
 
-    def begin(self, outside: Outside, question: Request, decoupled: bool) -> None:
+    def begin(self, outside: Outside, question: Request, *, decoupled: bool, attends: bool) -> None:
+        self._outside = outside
         try:
-            self._call = outside.ask(question, self._take, decoupled=decoupled)
+            self._call = outside.ask(question, self._take, decoupled=decoupled, attends=attends)
         except InferenceError as error:
             self._take(None, error)
 
@@ -109,13 +121,17 @@ def _response(answer: Answer) -> Response:
     return answer
 
 
-def ask(question: Request, decoupled: bool) -> ResponseIterator:
-    """Send a question. Raises TritonModelException outside of `execute`."""
+def ask(question: Request, *, decoupled: bool, attends: bool) -> ResponseIterator:
+    """Send a question. Raises TritonModelException outside of `execute`.
+
+    attends: the answers are waited for by the iterator, and not by `when_ready`.
+    """
     surroundings = here()
     if not surroundings.serving:
         raise TritonModelException("BLS is only supported during the 'execute' function.")
     iterator = ResponseIterator()
-    iterator.begin(surroundings.spec.outside, question, decoupled)
+    outside = surroundings.spec.outside
+    iterator.begin(outside, question, decoupled=decoupled, attends=attends)
     return iterator
 
 

@@ -210,13 +210,13 @@ class InferenceRequest:
 
         What goes wrong is told by the response's `error`.
         """
-        iterator = ask(self._question(), decoupled)
+        iterator = ask(self._question(), decoupled=decoupled, attends=True)
         return iterator if decoupled else iterator.only()
 
     def async_exec(self, decoupled: bool = False) -> Awaitable[Any]:
         """The same for an `async def execute`."""
         loop = asyncio.get_running_loop()
-        iterator = ask(self._question(), decoupled)
+        iterator = ask(self._question(), decoupled=decoupled, attends=False)
         first = loop.create_future()
         iterator.when_ready(loop, first, whole=not decoupled)
         return _settled(first, iterator, decoupled)
