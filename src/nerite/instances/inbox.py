@@ -11,8 +11,10 @@ socket for a while before it sleeps there, and seldom where it has done so in va
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import select
 import socket
 import threading
 import time
@@ -44,6 +46,8 @@ class Inbox:
         memory: stream.Memory,
     ) -> None:
         self._sock = sock
+        self._arrivals = select.poll()
+        self._arrivals.register(sock, select.POLLIN)
         self._aside = aside
         self._gone = gone
         self._decoder = stream.Decoder(memory.borrowed)
@@ -114,7 +118,7 @@ class Inbox:
         until = time.monotonic_ns() + _WATCH_NS
         while time.monotonic_ns() < until:
             try:
-                messages = self._receive(socket.MSG_DONTWAIT)
+                messages = self._arrived()
             except BlockingIOError:
                 os.sched_yield()  # to whoever else wants this core
                 continue
@@ -134,9 +138,18 @@ class Inbox:
             self._standby = not self._reading
         self._wake.set()
 
-    def _receive(self, flags: int = 0) -> list[wire.Message]:
+    def _receive(self) -> list[wire.Message]:
+        """What comes next. Who sleeps in recvmsg instead is woken for nothing whenever the front
+        process takes what it was sent."""
+        while True:
+            self._arrivals.poll()
+            with contextlib.suppress(BlockingIOError):
+                return self._arrived()
+
+    def _arrived(self) -> list[wire.Message]:
+        """What is there. Raises BlockingIOError when nothing is."""
         try:
-            messages = self._decoder.receive(self._sock, flags)
+            messages = self._decoder.receive(self._sock, socket.MSG_DONTWAIT)
         except ConnectionError:  # its end was closed over something that it had not read
             messages = None
         if messages is None:
