@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,9 @@ REQUIRE = "NERITE_TEST_REQUIRE_SERVICES"
 SERVICES = {"chromium": "chromium", "compiler": "g++", "redis": "redis-server"}
 
 _missing: Counter[str] = Counter()
+
+# A shell ignores it for what it starts in the background, and so would all that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
