@@ -34,6 +34,28 @@ def test_who_goes_with_something_unread_is_gone(standby: bool) -> None:
     assert gone.wait(10)
 
 
+def test_a_reader_that_fails_does_not_leave_a_worker_that_hears_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    ours, theirs = socket.socketpair()
+    gone = threading.Event()
+
+    def leave() -> NoReturn:
+        gone.set()
+        threading.Event().wait()  # in a thread that nobody waits for
+        raise AssertionError
+
+    def fail(message: wire.Message) -> bool:
+        raise ValueError("it cannot be taken")
+
+    worker = Inbox(ours, fail, leave, stream.Memory(lambda message: None))
+    with theirs:
+        worker.lend()
+        stream.send(theirs, wire.encode(wire.REPLY, {}))
+        assert gone.wait(10)
+    assert "ValueError: it cannot be taken" in capfd.readouterr().err
+
+
 class _Counting:
     """A socket that counts how often somebody sleeps for it, and looks into it in vain."""
 

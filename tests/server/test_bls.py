@@ -106,6 +106,17 @@ ASKS = """
             responses.cancel()
             return [str(len(list(responses)) < 50)]
 
+        def gives_up(self):
+            async def first_of():
+                responses = count(3, delay=0.3)
+                try:
+                    await asyncio.wait_for(responses.async_exec(decoupled=True), 0.05)
+                except asyncio.TimeoutError:
+                    return "late"
+            said = asyncio.run(first_of())  # whose loop is closed when the answer comes
+            time.sleep(0.5)
+            return [said, told(add().exec())]
+
         def parameters(self):
             request = count(0)
             request = pb_utils.InferenceRequest(
@@ -324,6 +335,11 @@ def test_async_exec(client: Any) -> None:
     tensor = tritonclient.grpc.InferInput("IN", [20], "FP32").set_data_from_numpy(values)
     out = client.infer("asynchronous", [tensor], client_timeout=20).as_numpy("OUT")
     np.testing.assert_array_equal(out, values * 2)
+
+
+def test_who_gives_up_and_closes_its_loop_can_ask_again(client: Any) -> None:
+    for _ in range(2):
+        assert do(client, "gives_up") == ["late", "3.0 3.0 3.0 3.0"]
 
 
 def test_what_a_request_says_of_itself(client: Any) -> None:

@@ -18,6 +18,7 @@ import select
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -35,7 +36,8 @@ _SEVERAL_CORES = usable_cores() > 1
 class Inbox:
     """`aside` is shown each message first, in whatever thread reads; what it does not take is work.
 
-    `gone` is called when the front process has left without a word, and does not return.
+    `gone` is called when the front process has left without a word, or when nobody can read what
+    it says, and does not return.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Inbox:
         self._asleep = False
         self._vain = self._spared = 0
         self._wake = threading.Event()
-        threading.Thread(target=self._watch, name="wire-reader", daemon=True).start()
+        threading.Thread(target=self._stay, name="wire-reader", daemon=True).start()
 
     def next(self) -> wire.Message:
         """The next work, for the main thread, which has done what it got before."""
@@ -162,6 +164,13 @@ class Inbox:
                 continue
             if not self._aside(message):
                 self._work.put(message)
+
+    def _stay(self) -> None:
+        try:
+            self._watch()
+        except Exception:  # a worker that reads no more would never be missed
+            traceback.print_exc()
+            self._gone()
 
     def _watch(self) -> None:
         seen = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import threading
 from collections import deque
@@ -83,16 +84,20 @@ class ResponseIterator:
     ) -> None:
         """Resolve `future` with the first response, or when `whole` with the last."""
 
-        def wake() -> None:
+        def resolve() -> None:
             if not future.done():
                 future.set_result(None)
 
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # who gave up may have closed its loop
+                loop.call_soon_threadsafe(resolve)
+
         with self._changed:
             if not (self._ended or (self._answers and not whole)):
-                self._wake = lambda: loop.call_soon_threadsafe(wake)
+                self._wake = wake
                 self._wake_when_whole = whole
                 return
-        wake()
+        resolve()
 
     def begin(self, outside: Outside, question: Request, *, decoupled: bool, attends: bool) -> None:
         self._outside = outside
