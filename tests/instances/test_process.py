@@ -1,6 +1,8 @@
 """A worker process and its front half, without a server: what no client can bring about at will."""
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -47,20 +49,42 @@ async def ask(instance: ProcessInstance, request: Request) -> Answer:
         return error
 
 
-@pytest.fixture
-async def instance(tmp_path: Path) -> AsyncIterator[ProcessInstance]:
-    (tmp_path / "m" / "1").mkdir(parents=True)
-    (tmp_path / "m" / "1" / "model.py").write_text(CODE)
+def make(folder: Path) -> ProcessInstance:
+    (folder / "m" / "1").mkdir(parents=True, exist_ok=True)
+    (folder / "m" / "1" / "model.py").write_text(CODE)
     config = {
         "name": "m",
         "input": [{"name": "IN", "data_type": "TYPE_FP32", "dims": [4]}],
         "output": [{"name": "OUT", "data_type": "TYPE_FP32", "dims": [4]}],
     }
-    spec = ModelSpec("m", 1, tmp_path / "m", "m_0_0", "cpu", 0, config)
-    instance = ProcessInstance("python", spec, Server(tmp_path))
+    spec = ModelSpec("m", 1, folder / "m", "m_0_0", "cpu", 0, config)
+    return ProcessInstance("python", spec, Server(folder))
+
+
+@pytest.fixture
+async def instance(tmp_path: Path) -> AsyncIterator[ProcessInstance]:
+    instance = make(tmp_path)
     await instance.start(lambda: None)
     yield instance
     await instance.close()
+
+
+async def test_a_closed_instance_holds_little_until_the_collector_comes(tmp_path: Path) -> None:
+    """It comes seldom, and models are loaded and unloaded for months."""
+    held = []
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            instance = make(tmp_path)
+            await instance.start(lambda: None)
+            await instance.close()
+            del instance
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held[2] - held[1] < 1 << 17
 
 
 async def test_an_idle_worker_begins_at_once_and_a_busy_one_gets_a_turns_calls_together(

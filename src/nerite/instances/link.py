@@ -110,5 +110,6 @@ class Link:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
+        self._decoder.close()
         self._memory.close()
         self.closed.set_result(None)

@@ -97,6 +97,12 @@ class Decoder:
         body, self._large = self._large, None
         return self._decoded(*self._large_prefix, body)
 
+    def close(self) -> None:
+        """Nothing more comes: give the memory back, however long this object is still held."""
+        self._large = None
+        self._stage = bytearray()
+        self._view = memoryview(self._stage)
+
     def _cut(self) -> list[wire.Message]:
         messages: list[wire.Message] = []
         start = 0
