@@ -4,6 +4,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
@@ -12,17 +13,23 @@ from nerite.instances import inbox, stream, wire
 from nerite.instances.inbox import Inbox
 
 
+class _Leaving:
+    """What a worker calls when nobody is left to hear."""
+
+    def __init__(self) -> None:
+        self.called = threading.Event()
+
+    def __call__(self) -> NoReturn:
+        self.called.set()
+        threading.Event().wait()  # in a thread that nobody waits for
+        raise AssertionError
+
+
 @pytest.mark.parametrize("standby", [False, True])
 def test_who_goes_with_something_unread_is_gone(standby: bool) -> None:
     """Its end of the socket is reset then, and not just closed."""
     ours, theirs = socket.socketpair()
-    gone = threading.Event()
-
-    def leave() -> NoReturn:
-        gone.set()
-        threading.Event().wait()  # in a thread that nobody waits for
-        raise AssertionError
-
+    leave = _Leaving()
     reader = Inbox(ours, lambda message: False, leave, stream.Memory(lambda message: None))
     if standby:
         reader.lend()
@@ -31,19 +38,14 @@ def test_who_goes_with_something_unread_is_gone(standby: bool) -> None:
     threading.Thread(target=reader.next, daemon=True).start()
     ours.send(b"never read")
     theirs.close()
-    assert gone.wait(10)
+    assert leave.called.wait(10)
 
 
 def test_a_reader_that_fails_does_not_leave_a_worker_that_hears_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     ours, theirs = socket.socketpair()
-    gone = threading.Event()
-
-    def leave() -> NoReturn:
-        gone.set()
-        threading.Event().wait()  # in a thread that nobody waits for
-        raise AssertionError
+    leave = _Leaving()
 
     def fail(message: wire.Message) -> bool:
         raise ValueError("it cannot be taken")
@@ -52,7 +54,7 @@ def test_a_reader_that_fails_does_not_leave_a_worker_that_hears_nothing(
     with theirs:
         worker.lend()
         stream.send(theirs, wire.encode(wire.REPLY, {}))
-        assert gone.wait(10)
+        assert leave.called.wait(10)
     assert "ValueError: it cannot be taken" in capfd.readouterr().err
 
 
@@ -65,9 +67,11 @@ class _Counting:
         self._arrivals.register(sock, select.POLLIN)
         self.slept = self.vain = 0
         self.fileno = sock.fileno
+        self.when_asleep: Callable[[], None] = lambda: None
 
     def poll(self) -> Any:
         self.slept += 1
+        self.when_asleep()
         return self._arrivals.poll()
 
     def recvmsg_into(self, buffers: Any, size: int, flags: int) -> Any:
@@ -78,11 +82,6 @@ class _Counting:
             raise
 
 
-def _gone() -> NoReturn:
-    threading.Event().wait()  # in a thread that nobody waits for
-    raise AssertionError
-
-
 @pytest.mark.skipif(not inbox._SEVERAL_CORES, reason="on one core it does not look")
 def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
     monkeypatch: pytest.MonkeyPatch,
@@ -90,38 +89,42 @@ def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
     ours, theirs = socket.socketpair()
     counted = _Counting(ours)
     memory = stream.Memory(lambda message: None)
-    worker = Inbox(counted, lambda message: False, _gone, memory)  # type: ignore[arg-type]
+    worker = Inbox(counted, lambda message: False, _Leaving(), memory)  # type: ignore[arg-type]
     worker._arrivals = counted  # type: ignore[assignment]
 
-    def take(after: float) -> None:
-        """The next message, which comes so many seconds after the worker asked for it."""
-        sending = threading.Timer(after, stream.send, (theirs, wire.encode(wire.LOAD, {})))
-        sending.start()
+    def send() -> None:
+        stream.send(theirs, wire.encode(wire.LOAD, {}))
+
+    def take() -> None:
         assert worker.next().kind == wire.LOAD
-        sending.join()
 
     with theirs:
-        take(0)
+        send()
+        take()
         monkeypatch.setattr(inbox, "_QUICK_NS", 10 * 10**9)
         monkeypatch.setattr(inbox, "_WATCH_NS", 30 * 10**9)
         counted.slept = 0
-        take(0.05)
+        sending = threading.Timer(0.05, send)
+        sending.start()
+        take()
+        sending.join()
         assert counted.vain > 0
         assert counted.slept == 0
-        monkeypatch.setattr(inbox, "_WATCH_NS", 1_000_000)
+        # From here on what it waits for comes once it sleeps.
+        counted.when_asleep = send
+        monkeypatch.setattr(inbox, "_WATCH_NS", 5_000_000)
         looks = 0
         for _ in range(40):
             counted.vain = 0
-            take(0.01)
+            take()
             looks += counted.vain > 0
-        assert 1 <= looks < 20  # with 1, 3, 7, 15 and 31 times between them, unless one was late
+        assert looks == 5  # with 1, 3, 7, 15 and 31 times between them
         monkeypatch.setattr(inbox, "_QUICK_NS", 0)
         monkeypatch.setattr(inbox, "_MOST_SPARED", 0)
         counted.slept = counted.vain = 0
         for _ in range(40):
-            take(0.001)
-        assert counted.vain == 0
-        assert counted.slept >= 40
+            take()
+        assert (counted.vain, counted.slept) == (0, 40)
 
 
 class _Aside:
@@ -147,7 +150,7 @@ class _Aside:
 def test_a_main_thread_that_waits_for_an_answer_reads_it_itself() -> None:
     ours, theirs = socket.socketpair()
     aside = _Aside()
-    worker = Inbox(ours, aside, _gone, stream.Memory(lambda message: None))
+    worker = Inbox(ours, aside, _Leaving(), stream.Memory(lambda message: None))
     with theirs:
         # Work that comes first is kept, to be done once this is.
         message = [*wire.encode(wire.LOAD, {}), *wire.encode(wire.REPLY, {})]
@@ -162,7 +165,7 @@ def test_a_main_thread_that_waits_for_an_answer_reads_it_itself() -> None:
 def test_what_another_thread_asks_is_answered_while_the_main_thread_works() -> None:
     ours, theirs = socket.socketpair()
     aside = _Aside()
-    worker = Inbox(ours, aside, _gone, stream.Memory(lambda message: None))
+    worker = Inbox(ours, aside, _Leaving(), stream.Memory(lambda message: None))
     asking = threading.Thread(target=worker.attend, args=(lambda: False,))
     with theirs:
         asking.start()
@@ -176,7 +179,7 @@ def test_what_another_thread_asks_is_answered_while_the_main_thread_works() -> N
 def test_who_asks_while_the_main_thread_reads_is_answered_when_that_works_again() -> None:
     ours, theirs = socket.socketpair()
     aside = _Aside()
-    worker = Inbox(ours, aside, _gone, stream.Memory(lambda message: None))
+    worker = Inbox(ours, aside, _Leaving(), stream.Memory(lambda message: None))
     main = threading.get_ident()
 
     def ask() -> None:
@@ -194,3 +197,22 @@ def test_who_asks_while_the_main_thread_reads_is_answered_when_that_works_again(
         aside.wait(2)
         assert aside.readers[0] == main
         assert aside.readers[1] != main
+
+
+def test_who_stands_in_goes_on_while_the_main_thread_waits_for_what_it_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even if that was quick so far, and further work comes first."""
+    ours, theirs = socket.socketpair()
+    aside = _Aside()
+    worker = Inbox(ours, aside, _Leaving(), stream.Memory(lambda message: None))
+    with theirs:
+        stream.send(theirs, wire.encode(wire.REPLY, {}))
+        aside.wait(1)  # nobody has read it for a while: the other thread stands in
+        worker._quick = 10**6
+        worker.attend(lambda: False)
+        monkeypatch.setattr(inbox, "_LOOK", 60.0)
+        stream.send(theirs, wire.encode_entries(wire.CALLS, [wire.Entry(1)]))
+        stream.send(theirs, wire.encode(wire.REPLY, {}))
+        aside.wait(2)
+        assert worker.next().kind == wire.CALLS

@@ -58,6 +58,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._reading = False  # the main thread is waiting in the socket
         self._standby = False  # the other thread reads
+        self._elsewhere = False  # the main thread waits for what that reads, not for work
         self._main = threading.get_ident()
         self._asks = False  # threads that do not read wait for answers
         self._turn = self._turn_ns = self._quick = 0
@@ -68,6 +69,7 @@ class Inbox:
 
     def next(self) -> wire.Message:
         """The next work, for the main thread, which has done what it got before."""
+        self._elsewhere = False
         busy = time.monotonic_ns() - self._turn_ns
         self._quick = self._quick + 1 if busy < _QUICK_NS else 0
         message = self._wait()
@@ -83,6 +85,7 @@ class Inbox:
         while not done():
             with self._lock:
                 self._reading = not self._standby
+                self._elsewhere = self._standby
             if not self._reading:
                 return
             self._distribute(self._receive())
@@ -200,7 +203,7 @@ class Inbox:
             # Given back together with one piece of work, which it will come back from to read.
             if quick and len(messages) == 1 and messages[0].kind == wire.CALLS:
                 with self._lock:
-                    self._standby = False
-                self._distribute(messages)
-                return
+                    self._standby = self._elsewhere
             self._distribute(messages)
+            if not self._standby:
+                return

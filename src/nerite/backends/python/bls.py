@@ -15,20 +15,20 @@ from nerite.backends.python.response import InferenceResponse
 from nerite.backends.python.surroundings import here
 from nerite.core.call import Answer, Call, one_of
 from nerite.core.errors import InferenceError
-from nerite.core.home import Nowhere, Outside
+from nerite.core.home import Outside
 from nerite.core.request import Request, Response
 
 
 class ResponseIterator:
     """The responses to one request, as they come; iterated again it gives them once more."""
 
-    def __init__(self) -> None:
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
         self._changed = threading.Condition()
         self._answers: deque[Answer] = deque()
         self._seen: list[InferenceResponse] = []
         self._next = 0
         self._ended = False
-        self._outside: Outside = Nowhere()
         self._call: Call | None = None
         self._wake: Any = None
         self._wake_when_whole = False
@@ -99,10 +99,10 @@ class ResponseIterator:
                 return
         resolve()
 
-    def begin(self, outside: Outside, question: Request, *, decoupled: bool, attends: bool) -> None:
-        self._outside = outside
+    def begin(self, question: Request, *, decoupled: bool, attends: bool) -> None:
+        ask = self._outside.ask
         try:
-            self._call = outside.ask(question, self._take, decoupled=decoupled, attends=attends)
+            self._call = ask(question, self._take, decoupled=decoupled, attends=attends)
         except InferenceError as error:
             self._take(None, error)
 
@@ -134,9 +134,8 @@ def ask(question: Request, *, decoupled: bool, attends: bool) -> ResponseIterato
     surroundings = here()
     if not surroundings.serving:
         raise TritonModelException("BLS is only supported during the 'execute' function.")
-    iterator = ResponseIterator()
-    outside = surroundings.spec.outside
-    iterator.begin(outside, question, decoupled=decoupled, attends=attends)
+    iterator = ResponseIterator(surroundings.spec.outside)
+    iterator.begin(question, decoupled=decoupled, attends=attends)
     return iterator
 
 
