@@ -69,6 +69,14 @@ def held(process: psutil.Process) -> float:
     return float(sum(one.memory_info().rss for one in processes)) / 1e6
 
 
+def rest(process: psutil.Process) -> None:
+    """Wait until a server has imported what it imports after its start: libraries of some MB."""
+    before = -1.0
+    while (now := sum(process.cpu_times()[:2])) != before:
+        before = now
+        time.sleep(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--times", type=int, default=50)
@@ -86,6 +94,7 @@ def main() -> None:
             (model / "model.py").write_text(CODE)
         arguments = ("--model-repository", folder, "--model-control-mode=explicit")
         with serve(*arguments) as server:
+            rest(server.process)
             client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{server.port}")
             given = tritonclient.http.InferInput("IN", [1], "FP32")
             given.set_data_from_numpy(np.zeros(1, np.float32))
