@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import signal
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -105,6 +107,29 @@ async def test_an_idle_worker_begins_at_once_and_a_busy_one_gets_a_turns_calls_t
         while instance.in_flight:  # that a batch is done may be told after its answers
             await asyncio.sleep(0.001)
     assert sent == [1, 2, 1, 2]
+
+
+async def test_what_comes_to_a_busy_worker_waits_until_it_is_as_much_as_that_still_has(
+    instance: ProcessInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert instance._link is not None and instance._process is not None
+    sent, send_entries = list[int](), instance._link.send_entries
+
+    def counting(kind: int, entries: list[wire.Entry]) -> None:
+        sent.append(len(entries))
+        send_entries(kind, entries)
+
+    monkeypatch.setattr(instance._link, "send_entries", counting)
+    request = Request("m", {"IN": np.zeros(4, np.float32)})
+    os.kill(instance._process.pid, signal.SIGSTOP)
+    answers = []
+    for count in (4, 1, 1):
+        answers += [asyncio.ensure_future(ask(instance, request)) for _ in range(count)]
+        await asyncio.sleep(0.01)
+    assert sent == [1, 3]
+    os.kill(instance._process.pid, signal.SIGCONT)
+    assert all(isinstance(one, Response) for one in await asyncio.gather(*answers))
+    assert sent == [1, 3, 2]
 
 
 async def test_a_file_that_is_too_short_when_the_worker_reads_it(

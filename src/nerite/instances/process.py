@@ -19,6 +19,7 @@ from nerite.core.home import Home
 from nerite.instances import wire
 from nerite.instances.asked import Asked
 from nerite.instances.base import WarmUp
+from nerite.instances.deadline import Deadline
 from nerite.instances.declared import Declared
 from nerite.instances.environment import command
 from nerite.instances.host_policy import Cores
@@ -72,6 +73,8 @@ class ProcessInstance:
         self._executed: dict[int, list[Call]] = {}
         self._decoupled = False
         self._entries: list[wire.Entry] = []
+        self._unsent = 0  # executions in them
+        self._awaited = False  # the end of this turn
         self._heads = wire.Heads()  # of the link
         self._busy_ns = 0.0
         self._changed: Callable[[], None] = lambda: None
@@ -82,8 +85,7 @@ class ProcessInstance:
         self._watch: asyncio.Task[None] | None = None
         self._losing: asyncio.Task[None] | None = None
         self._closing = False
-        self._timeout = timeout
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(timeout, self._stuck)
         self._end = ""
         self._warm: WarmUp | None = None
 
@@ -110,11 +112,13 @@ class ProcessInstance:
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
         self.in_flight += 1
+        self._unsent += 1
         # A worker with nothing to do begins at once; else, what comes in the same turn of the loop
         # goes into the same message.
         idle = self.in_flight == 1 and not self._turn.begun
-        if not (idle or self._entries):
-            self._turn.add(self._flush)
+        if not (idle or self._awaited):
+            self._awaited = True
+            self._turn.add(self._end_turn)
         batch = 0
         left = len(calls)
         for call in calls:
@@ -133,33 +137,48 @@ class ProcessInstance:
         self._batches[batch] = done, calls
         if idle:
             self._flush()
-        if self._timeout and self._timer is None:
-            self._time()
+        self._deadline.begin()
+
+    def _end_turn(self) -> None:
+        self._awaited = False
+        self._flush_when_due()
+
+    def _flush_when_due(self) -> None:
+        """Send what waits once it is as much as the worker still has.
+
+        A message costs either end as much as a quick execution. The worker does not go without:
+        it has half of all, and the rest is on its way when that is done.
+        """
+        if self.in_flight <= 2 * self._unsent:
+            self._flush()
 
     def _flush(self) -> None:
         if self._entries and self._link is not None:
-            entries, self._entries = self._entries, []
+            entries, self._entries, self._unsent = self._entries, [], 0
             self._link.send_entries(wire.CALLS, entries)
 
     def _cancelled(self, call: Call) -> None:
         """Tell the worker that a call which it has is cancelled."""
         for number, one in self._calls.items():
-            if one is call and self._link is not None:
-                self._flush()
-                self._link.send(wire.encode(wire.CANCEL, {"number": number}))
+            if one is call:
+                self._say(wire.CANCEL, number=number)
                 return
 
     def _hold(self, number: int, held: bool) -> None:
-        if number in self._calls and self._link is not None:
+        if number in self._calls:
+            self._say(wire.HOLD, number=number, held=held)
+
+    def _say(self, kind: int, **fields: Any) -> None:
+        """Write a rare message, after the calls that wait."""
+        if self._link is not None:
             self._flush()
-            self._link.send(wire.encode(wire.HOLD, {"number": number, "held": held}))
+            self._link.send(wire.encode(kind, fields))
 
     async def close(self) -> None:
         """Let the worker finalize its model and leave; kill it when it does not."""
         self._closing = True
         self.ready = False
-        if self._link is not None:
-            self._link.send(wire.encode(wire.CLOSE, {}))
+        self._say(wire.CLOSE)
         if self._process is not None and self._process.returncode is None:
             try:
                 await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
@@ -226,8 +245,7 @@ class ProcessInstance:
             for entry in message.entries:
                 if entry[4] & wire.DONE:
                     self._done(entry)
-            if self._entries:
-                self._flush()
+            self._flush_when_due()
             for entry in message.entries:
                 if entry[0]:
                     self._answer(entry)
@@ -262,21 +280,15 @@ class ProcessInstance:
         else:
             self.capacity = 1
         done, calls = self._batches.pop(entry[1])
-        if self._timer is not None:
-            self._time()  # the next one begins now
+        self._deadline.ended(bool(self._batches))
         if self._decoupled and self._asks:
             self._remember(entry.batch, calls)
         done()
 
-    def _time(self) -> None:
-        """Look at the clock again in a while, if anything is executed."""
-        if self._timer is not None:
-            self._timer.cancel()
-        later = self._loop.call_later
-        self._timer = later(self._timeout, self._stuck) if self._batches else None
-
     def _stuck(self) -> None:
-        self._end = f"worked longer than {self._timeout:g} s (--worker-timeout), and was killed"
+        self._end = (
+            f"worked longer than {self._deadline.seconds:g} s (--worker-timeout), and was killed"
+        )
         if self._process is not None:
             _kill(self._process)
 
@@ -305,11 +317,10 @@ class ProcessInstance:
 
     def _replied(self, number: int, result: Any) -> None:
         """An order of the worker is done."""
-        if self._link is not None:
-            said: dict[str, Any] = {"result": result}
-            if isinstance(result, InferenceError):
-                said = {"error": [result.status.name, result.message]}
-            self._link.send(wire.encode(wire.REPLY, {"number": number, **said}))
+        said: dict[str, Any] = {"result": result}
+        if isinstance(result, InferenceError):
+            said = {"error": [result.status.name, result.message]}
+        self._say(wire.REPLY, number=number, **said)
 
     @property
     def waiting(self) -> list[Call]:
@@ -346,7 +357,7 @@ class ProcessInstance:
         self._asked.close()
         self._readiness.told({})
         self.in_flight = 0
-        self._entries = []
+        self._entries, self._unsent = [], 0
         batches, self._batches, self._executed = self._batches, {}, {}
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self._gone(f"{died} while loading the model"))
@@ -354,8 +365,7 @@ class ProcessInstance:
         for call in calls.values():
             call.fail(self._gone(self._end or died))
         self._end = ""
-        if self._timer is not None:
-            self._time()
+        self._deadline.ended(False)
         for done, _ in batches.values():  # who waits for resources that it held
             done()
         self._changed()
