@@ -19,6 +19,7 @@ from nerite.cache.base import Cache
 from nerite.cache.config import open_cache
 from nerite.core.errors import InferenceError
 from nerite.core.stats import Recording
+from nerite.core.turn import Turn
 from nerite.frontends import http2, ports
 from nerite.frontends.app import App
 from nerite.frontends.asgi import Bridge
@@ -205,12 +206,12 @@ class Launch:
             version = nerite.__version__
             images = self._images = _read(lambda: ports.images(server, version, options, jobs))
             app = App(server, nerite.__version__, self._regions, metrics, intake, images)
-            address, port = options.http_address, options.http_port
-            port = await self._http(app, "HTTPService", address, port, stack)
+            place = options.http_address, options.http_port
+            port = await self._http(app, "HTTPService", place, server.turn, stack)
             self._page = ports.page_address(options, port)
         if metrics is not None:
-            port = options.metrics_port
-            await self._http(metrics, "Metrics Service", options.metrics_address, port, stack)
+            place = options.metrics_address, options.metrics_port
+            await self._http(metrics, "Metrics Service", place, server.turn, stack)
 
     async def _open_jobs(self, stack: contextlib.AsyncExitStack) -> JobStore | None:
         """What keeps jobs, where that is known by now to be needed."""
@@ -243,19 +244,21 @@ class Launch:
         self,
         handler: Handler,
         name: str,
-        address: str,
-        port: int,
+        place: tuple[str, int],
+        turn: Turn,
         stack: contextlib.AsyncExitStack,
     ) -> int:
         """Listen; the port, which the system has chosen where it was 0."""
         options = self._options
+        address, wanted = place
         tls = _read(lambda: ports.http_tls(options))
         try:
-            sock = ports.bind(address, port, shared=options.reuse_http_port)
+            sock = ports.bind(address, wanted, shared=options.reuse_http_port)
         except OSError:
-            raise StartError(_taken(name.removesuffix("Service").strip(), address, port)) from None
-        listener = ports.http_listener(handler, options, self._keys, address)
-        port = sock.getsockname()[1]
+            service = name.removesuffix("Service").strip()
+            raise StartError(_taken(service, address, wanted)) from None
+        listener = ports.http_listener(handler, options, self._keys, address, turn)
+        port: int = sock.getsockname()[1]
         await listener.start(sock, tls)
         self._services.append(f"Started {name} at {address}:{port}")
         stack.push_async_callback(listener.close, 1.0)

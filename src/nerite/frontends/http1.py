@@ -14,8 +14,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from nerite.core.rooms import Rooms
+from nerite.core.turn import Turn
 from nerite.frontends.accepting import accept
 from nerite.frontends.complaints import is_openai
+from nerite.frontends.http1_burst import Burst
 from nerite.frontends.http1_connection import Connection
 from nerite.frontends.http1_exchange import Body, Exchange, Handler
 from nerite.frontends.http1_head import BadRequest, Head, Limits, Reply
@@ -34,8 +36,14 @@ class Listener:
     """The connections of one port, and the heads they share."""
 
     def __init__(
-        self, handler: Handler, limits: Limits | None = None, gate: Gate | None = None
+        self,
+        handler: Handler,
+        limits: Limits | None = None,
+        gate: Gate | None = None,
+        turn: Turn | None = None,
     ) -> None:
+        """turn: of the loop, where answers come in turns; their end is when they are written."""
+        self.burst = Burst(turn)
         self.handler, self.limits = handler, limits or Limits()
         self.connections: set[Connection] = set()
         self.closing = False
@@ -52,6 +60,7 @@ class Listener:
         """Accept connections on a listening socket."""
         loop = asyncio.get_running_loop()
         self._tell(loop.time())
+        self.burst.open()
         self._server = await accept(sock, lambda: Connection(self), tls)
         self._sweeping = loop.create_task(self._sweep())
 
@@ -122,3 +131,4 @@ class Listener:
                 await asyncio.wait_for(self._empty.wait(), timeout)
         for connection in [*self.connections, *self._refused]:
             connection.abort()
+        self.burst.close()

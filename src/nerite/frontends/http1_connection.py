@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from nerite.frontends.complaints import complaint
+from nerite.frontends.http1_burst import LARGEST, Burst
 from nerite.frontends.http1_chunks import Chunks
 from nerite.frontends.http1_exchange import SMALL, Body, Exchange, Handler, write_parts
 from nerite.frontends.http1_head import BadRequest, Head, Limits, Reply
@@ -45,6 +46,8 @@ class Port(Protocol):
     now: float
     idle_until: float
 
+    burst: Burst
+
     def head(self, data: bytes) -> Head:
         """The parsed form of a head that is not among `heads`. Raises BadRequest."""
         ...
@@ -71,7 +74,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, listener: Port) -> None:
         self._listener = listener
-        self._transport: Any = None
+        self.transport: Any = None
+        self.fd = -1  # of a socket that a burst may write to
         self._stage = Stage()
         self._head: Head | None = None
         self._body: memoryview | None = None
@@ -84,7 +88,9 @@ class Connection(asyncio.BufferedProtocol):
         self._unsent = self.deadline = _NEVER
 
     def connection_made(self, transport: Any) -> None:
-        self._transport = transport
+        self.transport = transport
+        if self._listener.burst.able and transport.get_extra_info("sslcontext") is None:
+            self.fd = transport.get_extra_info("socket").fileno()
         if self._listener.admit(self):
             self._wait_idle()
         else:
@@ -93,7 +99,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.forget(self)
-        self._transport = None
+        self.transport = None
         self.resume_writing()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -144,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._exchange is not None:
             if waiting >= self._listener.limits.head:
                 self._paused = True  # a client that pipelines more than we care to keep
-                self._transport.pause_reading()
+                self.transport.pause_reading()
         elif not self._begun and (waiting or self._head is not None):
             self._begin()
 
@@ -177,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
             return False
         self._begun_ns = time.monotonic_ns()
         if head.expects:
-            self._transport.write(_CONTINUE)
+            self._direct().write(_CONTINUE)
         if head.chunked:
             limits = self._listener.limits
             if head.limit is not None:
@@ -228,11 +234,13 @@ class Connection(asyncio.BufferedProtocol):
             connection = b"Connection: keep-alive\r\n"
         start = (_LINES[status], head.extra, headers, connection, _length_line(length))
         if head.method == "HEAD":
-            self._transport.write(b"".join(start))
+            self._direct().write(b"".join(start))
+        elif length <= LARGEST and keep and self.fd >= 0:
+            self._listener.burst.add(self, b"".join((*start, *parts)))
         elif length <= SMALL:
-            self._transport.write(b"".join((*start, *parts)))
+            self._direct().write(b"".join((*start, *parts)))
         else:
-            write_parts(self._transport, (*start, *parts))
+            write_parts(self._direct(), (*start, *parts))
         self._go_on(keep)
 
     def start(self, head: Head, status: int, headers: bytes) -> None:
@@ -248,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
         """Write the end of such an answer and go on with the next."""
         self._exchange = None
         if rest:
-            self._transport.write(rest)
+            self._direct().write(rest)
         self._go_on(head.keep_alive and not head.old and not self._listener.closing)
 
     async def drained(self) -> None:
@@ -256,18 +264,23 @@ class Connection(asyncio.BufferedProtocol):
             await asyncio.shield(self._congested)
 
     def write(self, parts: Sequence[Body]) -> None:
-        write_parts(self._transport, parts)
+        write_parts(self._direct(), parts)
+
+    def _direct(self) -> Any:
+        """The transport, which has what was written before."""
+        self._listener.burst.flush()
+        return self.transport
 
     def _go_on(self, keep: bool) -> None:
         self._wait_idle()
         if not keep:
             self._discarding = True  # what follows was sent in vain
             self._stage.clear()
-            self._transport.close()
+            self._direct().close()
             return
         if self._paused:
             self._paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
         if self._stage.filled:
             self._read()
 
@@ -287,8 +300,8 @@ class Connection(asyncio.BufferedProtocol):
         length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(reply.body)
         extra = head.extra + reply.headers if head else reply.headers
         self.write([_LINES[reply.status], extra, length, reply.body])
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if self.transport.can_write_eof():
+            self._direct().write_eof()
         self.deadline = self._listener.now + _LINGER
 
     def _begin(self) -> None:
@@ -301,7 +314,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        unsent = self._transport.get_write_buffer_size()
+        unsent = self._direct().get_write_buffer_size()
         if 0 < unsent < self._unsent:  # slow, but it takes what it gets
             self._unsent = unsent
             self.deadline = self._listener.now + self._listener.limits.idle_seconds
@@ -319,9 +332,9 @@ class Connection(asyncio.BufferedProtocol):
         return self._exchange is None and not self._begun
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self._direct().close()
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self._direct().abort()

@@ -8,6 +8,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nerite.core.turn import Turn
 from nerite.frontends.access import ApiKeys, grpc_access, http_access
 from nerite.frontends.asgi import Asgi, Bridge
 from nerite.frontends.complaints import is_openai, limit_body
@@ -40,7 +41,7 @@ def bind(address: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def http_listener(
-    handler: Handler, settings: Settings, keys: ApiKeys | None, address: str
+    handler: Handler, settings: Settings, keys: ApiKeys | None, address: str, turn: Turn
 ) -> Listener:
     limits = Limits(
         send_seconds=settings.http_request_timeout, connections=settings.http_max_connections
@@ -52,7 +53,7 @@ def http_listener(
         if is_openai(head):
             limit_body(head, settings.http_max_input_size)
 
-    return Listener(handler, limits, gate)
+    return Listener(handler, limits, gate, turn)
 
 
 def http_intake(settings: Settings) -> Intake:
