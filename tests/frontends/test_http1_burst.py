@@ -79,13 +79,14 @@ async def test_more_clients_than_one_call_takes(listen: Listen, written: list[li
     port = await listen(Together(150))
     clients = [await port.connect() for _ in range(150)]
     for turn in range(3):
-        paths = [f"{number * 7 + turn}-{number * 20}" for number in range(150)]
+        # Up to the largest answers that go together, head included, and above.
+        paths = [f"{number * 7 + turn}-{LARGEST + 20 - number}" for number in range(150)]
         for client, path in zip(clients, paths, strict=True):
             client.send(get(path))
         for client, path in zip(clients, paths, strict=True):
             assert (await client.answer()).body == body(path)
-    assert sum(map(len, written)) == 3 * 150
-    assert all(len(one) <= 64 for one in written)
+    assert 3 * 64 < sum(map(len, written)) < 3 * 150
+    assert max(map(len, written)) == 64
 
 
 @linux

@@ -43,7 +43,7 @@ class Burst:
             self._aio = Aio(_MOST, _MOST * LARGEST)
 
     def add(self, sender: Sender, data: bytes) -> None:
-        """Write this to a plain socket at the end of the turn."""
+        """Write this, of LARGEST bytes at most, to a plain socket at the end of the turn."""
         if sender in self._waiting:  # else a second could overtake what is left of the first
             self.flush()
         if not self._waiting:

@@ -235,10 +235,12 @@ class Connection(asyncio.BufferedProtocol):
         start = (_LINES[status], head.extra, headers, connection, _length_line(length))
         if head.method == "HEAD":
             self._direct().write(b"".join(start))
-        elif length <= LARGEST and keep and self.fd >= 0:
-            self._listener.burst.add(self, b"".join((*start, *parts)))
         elif length <= SMALL:
-            self._direct().write(b"".join((*start, *parts)))
+            data = b"".join((*start, *parts))
+            if len(data) <= LARGEST and keep and self.fd >= 0:
+                self._listener.burst.add(self, data)
+            else:
+                self._direct().write(data)
         else:
             write_parts(self._direct(), (*start, *parts))
         self._go_on(keep)
