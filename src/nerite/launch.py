@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import nerite
-from nerite import painter, settings, telemetry
+from nerite import overview, painter, settings, telemetry
 from nerite.cache.base import Cache
 from nerite.cache.config import open_cache
 from nerite.core.errors import InferenceError
@@ -29,7 +29,6 @@ from nerite.frontends.machine import Machine
 from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_grpc import grpc_listener
-from nerite.frontends.v2_metadata import server_metadata
 from nerite.instances.host_policy import cores_of
 from nerite.instances.rate_limiter import RateLimiter
 from nerite.placing import Placing
@@ -39,7 +38,6 @@ from nerite.settings import Settings
 from nerite.tracing.settings import from_config
 from nerite.tracing.spans import Spans
 from nerite.tracing.tracer import Tracer
-from nerite.versions import ModelState
 
 if TYPE_CHECKING:
     from nerite.frontends.jobs.store import JobStore
@@ -183,10 +181,8 @@ class Launch:
                 raise StartError(error.message) from None
             log.error("failed to initialize: %s", error.message)
             return
-        states = server.states()
-        log.info("", extra={"table": _table(states)})
-        options = telemetry.table(("Option", "Value"), _shown(server, self._options))
-        log.info("", extra={"table": options})
+        for table in overview.tables(server, self._options):
+            log.info("", extra={"table": table})
         if server.failed and self._options.exit_on_error:
             reasons = "".join(f"\n  {state.name}: {state.reason}" for state in server.failed)
             text = f"creating server: Internal - failed to load all models{reasons}"
@@ -379,36 +375,7 @@ def _placing(options: Settings) -> Placing:
     )
 
 
-def _shown(server: Server, options: Settings) -> list[tuple[str, str]]:
-    """The rows of Triton's table of options that mean something here."""
-    paths = options.model_repository or [str(painter.REPOSITORY)]
-    metadata = server_metadata(server, nerite.__version__)
-    return [
-        ("server_id", options.id),
-        ("server_version", nerite.__version__),
-        ("server_extensions", " ".join(metadata["extensions"])),
-        *((f"model_repository_path[{index}]", path) for index, path in enumerate(paths)),
-        ("model_control_mode", f"MODE_{options.model_control_mode.upper()}"),
-        *((f"startup_models_{index}", one) for index, one in enumerate(options.load_model)),
-        ("strict_model_config", str(int(options.disable_auto_complete_config))),
-        ("model_config_name", options.model_config_name),
-        ("rate_limit", "OFF" if options.rate_limit == "off" else "EXEC_COUNT"),
-        ("strict_readiness", str(int(options.strict_readiness))),
-        ("exit_timeout", str(options.exit_timeout_secs)),
-        ("cache_enabled", str(int(bool(options.cache_config)))),
-    ]
-
-
 def _taken(service: str, address: str, port: int) -> str:
     return (
         f"failed to start {service} service: Unavailable - Socket '{address}:{port}' already in use"
     )
-
-
-def _table(states: Sequence[ModelState]) -> str:
-    rows = []
-    for state in states:
-        version = str(state.version) if state.version else "-"
-        status = f"{state.state}: {state.reason}" if state.reason else state.state
-        rows.append((state.name, version, status))
-    return telemetry.table(("Model", "Version", "Status"), rows)

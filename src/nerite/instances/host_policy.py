@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from nerite.core.errors import invalid
 
 Cores = frozenset[int]
 _NODES = Path("/sys/devices/system/node")
@@ -27,6 +30,17 @@ def cores_of(config: Iterable[tuple[str, str, str]], nodes: Path = _NODES) -> di
                 f"host policy setting '{setting}' is not known: there are numa-node and cpu-cores"
             )
     return {**of_node, **named}
+
+
+def bind(pid: int, cores: Cores, instance: str) -> None:
+    """Run a process there; its death is told elsewhere. Raises InferenceError."""
+    try:
+        os.sched_setaffinity(pid, cores)
+    except ProcessLookupError:
+        pass
+    except (AttributeError, OSError) as error:
+        text = f"'{instance}' cannot run on the cores {sorted(cores)}: {error}"
+        raise invalid(text) from None
 
 
 def _cores(text: str) -> Cores:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -14,15 +13,14 @@ from typing import Any
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.core.call import Answer, Call
-from nerite.core.errors import InferenceError, Status, invalid
+from nerite.core.errors import InferenceError, Status
 from nerite.core.home import Home
-from nerite.instances import wire
+from nerite.instances import host_policy, wire
 from nerite.instances.asked import Asked
 from nerite.instances.base import WarmUp
 from nerite.instances.deadline import Deadline
 from nerite.instances.declared import Declared
 from nerite.instances.environment import command
-from nerite.instances.host_policy import Cores
 from nerite.instances.link import Link
 from nerite.instances.memory import resident
 from nerite.instances.output import Output, ending
@@ -49,7 +47,7 @@ class ProcessInstance:
         backend: str,
         spec: ModelSpec,
         home: Home,
-        cores: Cores | None = None,
+        cores: host_policy.Cores | None = None,
         timeout: float = 0.0,
     ) -> None:
         """cores: where the worker may run; None for anywhere. timeout: seconds that an execution
@@ -214,7 +212,8 @@ class ProcessInstance:
         reading = self._loop.create_task(self._output.read(self._process.stdout))
         self._losing = self._loop.create_task(self._lose(self._link, reading))
         try:
-            self._bind(self._process)
+            if self._cores is not None:  # before the worker has started a thread
+                host_policy.bind(self._process.pid, self._cores, self._spec.instance)
             config = await self._loaded
         except BaseException:
             self._loaded.cancel()
@@ -225,18 +224,6 @@ class ProcessInstance:
         policy = config.get("model_transaction_policy", {})
         self._decoupled = bool(policy.get("decoupled"))
         return config
-
-    def _bind(self, process: asyncio.subprocess.Process) -> None:
-        """To its cores, before the worker has started a thread."""
-        if self._cores is None:
-            return
-        try:
-            os.sched_setaffinity(process.pid, self._cores)
-        except ProcessLookupError:  # its death is told elsewhere
-            pass
-        except (AttributeError, OSError) as error:
-            text = f"'{self._spec.instance}' cannot run on the cores {sorted(self._cores)}: {error}"
-            raise invalid(text) from None
 
     def _take(self, message: wire.Message) -> None:
         """A message from the worker, on the loop."""
