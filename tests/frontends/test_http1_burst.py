@@ -224,5 +224,23 @@ def test_a_bad_file_keeps_those_after_it_from_being_tried() -> None:
         aio.close()
 
 
+@linux
+def test_results_are_told_however_many_there_were_before() -> None:
+    """They lie in a ring."""
+    aio = Aio(3, 100)
+    left, right = socket.socketpair()
+    try:
+        for turn in range(1000):
+            sizes = list(range(1, 2 + turn % 3))
+            for size in sizes:
+                aio.put(left.fileno(), bytes(size))
+            assert aio.write() == sizes
+            assert len(right.recv(100)) == sum(sizes)
+    finally:
+        left.close()
+        right.close()
+        aio.close()
+
+
 def test_a_port_that_is_not_open_writes_at_once() -> None:
     assert not Burst().able

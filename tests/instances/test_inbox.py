@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from nerite.instances import inbox, stream, wire
+from nerite.instances import inbox, lookout, stream, wire
 from nerite.instances.inbox import Inbox
 
 
@@ -82,7 +82,7 @@ class _Counting:
             raise
 
 
-@pytest.mark.skipif(not inbox._SEVERAL_CORES, reason="on one core it does not look")
+@pytest.mark.skipif(not lookout.SEVERAL_CORES, reason="on one core it does not look")
 def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
         send()
         take()
         monkeypatch.setattr(inbox, "_QUICK_NS", 10 * 10**9)
-        monkeypatch.setattr(inbox, "_WATCH_NS", 30 * 10**9)
+        monkeypatch.setattr(lookout, "WATCH_NS", 30 * 10**9)
         counted.slept = 0
         sending = threading.Timer(0.05, send)
         sending.start()
@@ -112,7 +112,7 @@ def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
         assert counted.slept == 0
         # From here on what it waits for comes once it sleeps.
         counted.when_asleep = send
-        monkeypatch.setattr(inbox, "_WATCH_NS", 5_000_000)
+        monkeypatch.setattr(lookout, "WATCH_NS", 5_000_000)
         looks = 0
         for _ in range(40):
             counted.vain = 0
@@ -120,7 +120,7 @@ def test_a_quick_worker_looks_before_it_sleeps_and_seldom_where_that_is_in_vain(
             looks += counted.vain > 0
         assert looks == 5  # with 1, 3, 7, 15 and 31 times between them
         monkeypatch.setattr(inbox, "_QUICK_NS", 0)
-        monkeypatch.setattr(inbox, "_MOST_SPARED", 0)
+        monkeypatch.setattr(lookout, "_MOST_SPARED", 0)
         counted.slept = counted.vain = 0
         for _ in range(40):
             take()

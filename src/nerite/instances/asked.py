@@ -45,15 +45,30 @@ class Asked:
         self._thread = threading.get_ident()
         self._watch: asyncio.TimerHandle | None = None
         self._working: set[asyncio.Task[None]] = set()
+        self._executed: dict[int, list[Call]] = {}
 
     def waiting(self, batches: Mapping[int, Any]) -> list[Call]:
         """What executions that are not done wait for."""
         return [one.call for one in self._open.values() if one.batch in batches]
 
+    def executed(self, batch: int, calls: list[Call]) -> None:
+        """A batch is done; a decoupled model may work on, and ask for that."""
+        for old in [one for one, its in self._executed.items() if all(c.ended for c in its)]:
+            del self._executed[old]
+        self._executed[batch] = calls
+
     def ask(
-        self, number: int, batch: int, request: Request, many: bool, parents: Sequence[Call]
+        self,
+        number: int,
+        batch: int,
+        request: Request,
+        many: bool,
+        parents: Sequence[Call] | None,
     ) -> None:
-        """parents: what is being executed. Once all of those are cancelled, so is this."""
+        """parents: what is being executed; None where that is done, or not known. Once all of
+        those are cancelled, so is this."""
+        if parents is None:
+            parents = self._executed.get(batch, [])
         request = _traced(request, parents)
         try:
             if not many and self._home.decoupled(request.model, request.version):

@@ -9,16 +9,17 @@ from collections.abc import Callable
 class Deadline:
     """Of one worker. Belongs to one loop."""
 
-    def __init__(self, seconds: float, late: Callable[[], None]) -> None:
-        """seconds: 0 for ever."""
-        self.seconds = seconds
+    def __init__(self, seconds: float, late: Callable[[float], None]) -> None:
+        """late: told of the seconds when they are over."""
+        self._seconds = seconds
         self._late = late
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         """Something is handed over; the time of what came before runs already."""
-        if self.seconds and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self.seconds, self._late)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self._late, self._seconds)
 
     def ended(self, more: bool) -> None:
         """An execution has ended; where there are `more`, the next one begins now."""

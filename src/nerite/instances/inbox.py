@@ -5,8 +5,7 @@ So the main thread reads, also while it waits for what its model has asked other
 by: it reads in its place while an execution takes long, or where other threads of the model ask,
 so that cancellations and answers get through.
 
-To be woken, too, takes longer than a quick model does. So the main thread of one looks into its
-socket for a while before it sleeps there, and seldom where it has done so in vain.
+The main thread of a quick one looks into its socket for a while before it sleeps there.
 """
 
 from __future__ import annotations
@@ -22,15 +21,12 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from nerite.core.cores import usable_cores
 from nerite.instances import stream, wire
+from nerite.instances.lookout import Lookout
 
 _LOOK = 0.05  # seconds between two looks at a main thread that executes
 _QUICK_NS = 1_000_000
-_WATCH_NS = 150_000
-_MOST_SPARED = 31  # times in a row that it sleeps at once, having looked in vain
 _QUICK_RUN = 100  # quick executions in a row after which the main thread reads again
-_SEVERAL_CORES = usable_cores() > 1
 
 
 class Inbox:
@@ -63,7 +59,7 @@ class Inbox:
         self._asks = False  # threads that do not read wait for answers
         self._turn = self._turn_ns = self._quick = 0
         self._asleep = False
-        self._vain = self._spared = 0
+        self._lookout = Lookout()
         self._wake = threading.Event()
         threading.Thread(target=self._stay, name="wire-reader", daemon=True).start()
 
@@ -115,21 +111,18 @@ class Inbox:
 
     def _look(self) -> list[wire.Message]:
         """What comes while it is worth not to sleep."""
-        if not (self._quick and _SEVERAL_CORES):  # on one, nobody could send meanwhile
+        lookout = self._lookout
+        if not (self._quick and lookout.begin()):
             return []
-        if self._spared:
-            self._spared -= 1
-            return []
-        until = time.monotonic_ns() + _WATCH_NS
-        while time.monotonic_ns() < until:
+        while time.monotonic_ns() < lookout.until:
             try:
                 messages = self._arrived()
             except BlockingIOError:
                 os.sched_yield()  # to whoever else wants this core
                 continue
-            self._vain = 0
+            lookout.found()
             return messages
-        self._vain = self._spared = min(2 * self._vain + 1, _MOST_SPARED)
+        lookout.give_up()
         return []
 
     def lend(self) -> None:

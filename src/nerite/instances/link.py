@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import time
 from collections.abc import Callable
 
 from nerite.core.files import File
 from nerite.core.layout import Buffer
 from nerite.core.turn import Turn
 from nerite.instances import stream, wire
+from nerite.instances.lookout import Lookout
 from nerite.instances.regions import LentFiles
 
 _SOCKET_BUFFER = 1 << 22
@@ -34,7 +37,9 @@ class Link:
         self._memory = stream.Memory(self._post)
         self.files = LentFiles(self._pass, self._forget)
         self._decoder = stream.Decoder(self._memory.borrowed)
-        self._unsent: list[stream.Unsent] = []
+        self._unsent: list[Buffer] = []
+        self._lookout = Lookout()
+        self._watching = self._looking = False
         self.closed: asyncio.Future[None] = loop.create_future()
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -84,6 +89,28 @@ class Link:
             if not self._readable():
                 self._close()
 
+    def watch(self) -> None:
+        """Something is expected soon: look for it, between whatever else the loop has to do."""
+        if not self._watching and self._lookout.begin():
+            self._watching = True
+            self._look_next()
+
+    def _look_next(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        if not self._watching or self._readable():
+            return
+        if time.monotonic_ns() < self._lookout.until:
+            os.sched_yield()  # to whoever else wants this core
+            self._look_next()
+        else:
+            self._watching = False
+            self._lookout.give_up()
+
     def _readable(self) -> bool:
         """Take what has come; whether anything had."""
         try:
@@ -92,6 +119,9 @@ class Link:
             return False
         except OSError:
             messages = None
+        if self._watching:
+            self._watching = False
+            self._lookout.found()
         if messages is None:
             self._close()
             return True

@@ -67,8 +67,6 @@ class ProcessInstance:
         self._told = self._cancelled  # bound once
         self._calls: dict[int, Call] = {}
         self._batches: dict[int, tuple[Callable[[], None], list[Call]]] = {}
-        # A decoupled model may work on a batch that is done: what it asks, it asks for that.
-        self._executed: dict[int, list[Call]] = {}
         self._decoupled = False
         self._entries: list[wire.Entry] = []
         self._unsent = 0  # executions in them
@@ -83,7 +81,7 @@ class ProcessInstance:
         self._watch: asyncio.Task[None] | None = None
         self._losing: asyncio.Task[None] | None = None
         self._closing = False
-        self._deadline = Deadline(timeout, self._stuck)
+        self._deadline = Deadline(timeout, self._stuck) if timeout else None
         self._end = ""
         self._warm: WarmUp | None = None
 
@@ -135,11 +133,14 @@ class ProcessInstance:
         self._batches[batch] = done, calls
         if idle:
             self._flush()
-        self._deadline.begin()
+            self._expect()
+        if self._deadline is not None:
+            self._deadline.begin()
 
     def _end_turn(self) -> None:
         self._awaited = False
         self._flush_when_due()
+        self._expect()
 
     def _flush_when_due(self) -> None:
         """Send what waits once it is as much as the worker still has.
@@ -149,6 +150,11 @@ class ProcessInstance:
         """
         if self.in_flight <= 2 * self._unsent:
             self._flush()
+
+    def _expect(self) -> None:
+        """All is sent, and who asked for it waits: a quick worker's answer is next."""
+        if self.capacity > 1 and not self._unsent and self._link is not None:
+            self._link.watch()
 
     def _flush(self) -> None:
         if self._entries and self._link is not None:
@@ -267,28 +273,22 @@ class ProcessInstance:
         else:
             self.capacity = 1
         done, calls = self._batches.pop(entry[1])
-        self._deadline.ended(bool(self._batches))
+        if self._deadline is not None:
+            self._deadline.ended(bool(self._batches))
         if self._decoupled and self._asks:
-            self._remember(entry.batch, calls)
+            self._asked.executed(entry.batch, calls)
         done()
 
-    def _stuck(self) -> None:
-        self._end = (
-            f"worked longer than {self._deadline.seconds:g} s (--worker-timeout), and was killed"
-        )
+    def _stuck(self, seconds: float) -> None:
+        self._end = f"worked longer than {seconds:g} s (--worker-timeout), and was killed"
         if self._process is not None:
             _kill(self._process)
-
-    def _remember(self, batch: int, calls: list[Call]) -> None:
-        for old in [one for one, its in self._executed.items() if all(c.ended for c in its)]:
-            del self._executed[old]
-        self._executed[batch] = calls
 
     def _question(self, entry: wire.Entry) -> None:
         if not self._asks:
             self._asks = True
             self.capacity = 1  # what is handed ahead would wait for this one, and for what it asks
-        _, parents = self._batches.get(entry.batch) or (None, self._executed.get(entry.batch, []))
+        _, parents = self._batches.get(entry.batch, (None, None))
         question = self._heads.request("", entry)
         many = bool(entry.flags & wire.MANY)
         self._asked.ask(entry.number, entry.batch, question, many, parents)
@@ -345,14 +345,15 @@ class ProcessInstance:
         self._readiness.told({})
         self.in_flight = 0
         self._entries, self._unsent = [], 0
-        batches, self._batches, self._executed = self._batches, {}, {}
+        batches, self._batches = self._batches, {}
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self._gone(f"{died} while loading the model"))
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.fail(self._gone(self._end or died))
         self._end = ""
-        self._deadline.ended(False)
+        if self._deadline is not None:
+            self._deadline.ended(False)
         for done, _ in batches.values():  # who waits for resources that it held
             done()
         self._changed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import socket
 from collections import deque
-from typing import Callable, Sequence, Union
+from typing import Callable, Sequence
 
 import numpy as np
 
@@ -17,8 +17,6 @@ from nerite.instances.regions import AVAILABLE, Borrowed, Lent
 _STAGE = 1 << 18
 _IOV = 512  # well below every system's IOV_MAX
 _FILES = socket.CMSG_SPACE(16 * array.array("i").itemsize)
-
-Unsent = Union[memoryview, wire.Passed]  # noqa: UP007  evaluated, and workers may run on 3.8
 
 
 class Memory:
@@ -161,7 +159,7 @@ def send(sock: socket.socket, buffers: Sequence[Buffer]) -> None:
         views = _send(sock, views)
 
 
-def send_some(sock: socket.socket, views: list[Unsent]) -> list[Unsent]:
+def send_some(sock: socket.socket, views: list[Buffer]) -> list[Buffer]:
     """Write what a non-blocking socket takes now; what is left to write."""
     while views:
         try:
@@ -171,19 +169,20 @@ def send_some(sock: socket.socket, views: list[Unsent]) -> list[Unsent]:
     return views
 
 
-def unsent(buffers: Sequence[Buffer]) -> list[Unsent]:
+def unsent(buffers: Sequence[Buffer]) -> list[Buffer]:
     """What is to be written of a message."""
-    return [
-        part if type(part) is wire.Passed else memoryview(part) for part in buffers if len(part)
-    ]
+    return [part for part in buffers if len(part)]
 
 
-def _send(sock: socket.socket, views: list[Unsent]) -> list[Unsent]:
+def _send(sock: socket.socket, views: list[Buffer]) -> list[Buffer]:
     first = views[0]
     if type(first) is wire.Passed:
         files = array.array("i", [first.fd])
         sent = sock.sendmsg([first], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         return _advance([memoryview(first), *views[1:]], sent)
+    if len(views) == 1:  # as most messages are
+        sent = sock.send(first)
+        return [] if sent == len(first) else [memoryview(first)[sent:]]
     plain = views[:_IOV]
     for index, view in enumerate(plain):
         if type(view) is wire.Passed:
@@ -192,12 +191,11 @@ def _send(sock: socket.socket, views: list[Unsent]) -> list[Unsent]:
     return _advance(views, sock.sendmsg(plain))
 
 
-def _advance(views: list[Unsent], sent: int) -> list[Unsent]:
+def _advance(views: list[Buffer], sent: int) -> list[Buffer]:
     for index, view in enumerate(views):
         if sent < len(view):
             if not sent:
                 return views[index:]
-            assert isinstance(view, memoryview)
-            return [view[sent:], *views[index + 1 :]]
+            return [memoryview(view)[sent:], *views[index + 1 :]]
         sent -= len(view)
     return []
