@@ -153,7 +153,7 @@ class Stats:
         if first.execution_size:  # it has been executed before, and was rescheduled
             self._count_execution(first, 0)
         size = first.batch_size
-        first.execution_size = size if len(calls) == 1 else sum(one.batch_size for one in calls)
+        first.execution_size = size if len(calls) == 1 else sum([one.batch_size for one in calls])
 
     def count(self, call: Call, answer: Answer) -> None:
         """Count the end of a call."""

@@ -203,6 +203,8 @@ class BatchScheduler:
     def _fill(self) -> int:
         """The same where calls go together as they come: nothing to compare and nothing to wait
         for."""
+        if self._queue.size <= self._largest:
+            return self._queue.count
         count = size = 0
         for call in self._queue:
             size += call.batch_size

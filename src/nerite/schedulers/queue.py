@@ -87,7 +87,7 @@ class _Level:
 
 
 class Queue:
-    """Calls in the order they are to be executed in; `count` of them.
+    """Calls in the order they are to be executed in; `count` of them, of `size` batch items.
 
     Nothing is looked through for each call that comes: `expire` does so when a call was cancelled,
     of which `changed` tells, or when the soonest time-out has passed.
@@ -105,7 +105,10 @@ class Queue:
             for number in range(1, levels.number + 1)
         }  # fmt: skip
         self._by_priority = {number: _Level(policy) for number, policy in policies.items()}
-        self.count = 0
+        # Most queues are one level where nothing is refused and nothing is late.
+        plain = not levels.number and levels.policy == QueuePolicy()
+        self._plain = self._by_priority[0] if plain else None
+        self.count = self.size = 0
         self._stale = False
         self._soonest = _NEVER  # no call expires before
         self._note = self._note_cancelled  # bound once
@@ -118,6 +121,17 @@ class Queue:
 
     def put(self, call: Call) -> None:
         """Raises InferenceError when the call's level is full."""
+        if self._plain is not None:
+            self._plain.in_time.append((call, _NEVER))
+        else:
+            self._put_by_level(call)
+        self.count += 1
+        self.size += call.batch_size
+        call.holder = self._note
+        if call.cancelled:
+            self._note(call)
+
+    def _put_by_level(self, call: Call) -> None:
         number = 0
         if self._levels.number:
             number = call.request.priority
@@ -126,10 +140,6 @@ class Queue:
         end = self._by_priority[number].put(call)
         if end and (not self._soonest or end < self._soonest):
             self._soonest = end
-        self.count += 1
-        call.holder = self._note
-        if call.cancelled:
-            self._note(call)
 
     @property
     def timed(self) -> bool:
@@ -149,7 +159,7 @@ class Queue:
             return []
         self._stale = False
         gone = [gone for level in self._by_priority.values() for gone in level.expire(now)]
-        self.count -= len(gone)
+        self._leave([call for call, _ in gone])
         self._soonest = self.next_expiry
         return gone
 
@@ -161,8 +171,12 @@ class Queue:
                 taken.append(level.in_time.popleft()[0])
             while level.delayed and len(taken) < count:
                 taken.append(level.delayed.popleft())
-        self.count -= len(taken)
+        self._leave(taken)
         return taken
+
+    def _leave(self, calls: list[Call]) -> None:
+        self.count -= len(calls)
+        self.size -= sum([call.batch_size for call in calls])
 
     @property
     def next_expiry(self) -> int:
