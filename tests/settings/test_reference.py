@@ -1,12 +1,10 @@
 """The documentation of the flags is what the list of settings says."""
 
-import inspect
 import re
 from pathlib import Path
 
 import pytest
 
-from nerite import launch
 from nerite.settings import OPTIONS, parse
 from nerite.settings.others import DEPRECATED, IGNORED
 from nerite.settings.reference import document
@@ -37,9 +35,13 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_has_no_effect_yet_says_so() -> None:
     """A setting that nothing reads is marked `pending`, and one that something reads is not."""
     files = (ROOT / "src" / "nerite").rglob("*.py")
-    texts = [file.read_text(encoding="utf-8") for file in files if file.parent.name != "settings"]
-    # The table of options shows settings, which is no effect.
-    code = "\n".join(texts).replace(inspect.getsource(launch._shown), "")
+    texts = [
+        file.read_text(encoding="utf-8")
+        for file in files
+        # The table of options shows settings, which is no effect.
+        if file.parent.name != "settings" and file.name != "overview.py"
+    ]
+    code = "\n".join(texts)
     wrong = {
         option.name: option.pending
         for option in OPTIONS
