@@ -40,6 +40,7 @@ class Pool:
         self.executor = Executor()
         self.room = room
         self.turn = Turn()
+        self.hungry = False
         self.broken: InferenceError | None = None
 
     def take(self, most: int | None = None) -> Executor | None:
@@ -117,6 +118,30 @@ async def test_what_comes_in_one_turn_goes_together_but_for_the_first(
     assert desk.sent == ["a"]
     await asyncio.sleep(0)
     assert desk.sent == ["a", "bc"]
+    desk.close()
+
+
+async def test_of_many_half_goes_first_to_who_has_little_to_do() -> None:
+    desk = Desk(Batching(max_size=8), room=0)
+    for name in "abcdefg":
+        desk.ask(name)
+    desk.pool.room, desk.pool.hungry = 2, True
+    desk.scheduler.dispatch()
+    assert desk.sent == ["abcd", "efg"]
+    for name in "hij":
+        desk.ask(name)
+    desk.pool.finish()
+    assert desk.sent == ["abcd", "efg", "hij"]
+    desk.close()
+
+
+async def test_a_full_batch_is_not_halved() -> None:
+    desk = Desk(Batching(max_size=4, preferred=(4,)), room=0)
+    for name in "abcd":
+        desk.ask(name)
+    desk.pool.room, desk.pool.hungry = 2, True
+    desk.scheduler.dispatch()
+    assert desk.sent == ["abcd"]
     desk.close()
 
 

@@ -91,6 +91,14 @@ class Pool:
         return all(instance.ready for instance in self._all)
 
     @property
+    def hungry(self) -> bool:
+        """Whether an instance has one execution at most, and takes two more at once."""
+        for instance in self.instances:
+            if instance.in_flight <= 1 and instance.capacity >= instance.in_flight + 2:
+                return True
+        return False
+
+    @property
     def broken(self) -> InferenceError | None:
         """Why no call can be executed any time soon; None while there is hope."""
         if not self.instances:

@@ -195,6 +195,10 @@ class LimitedPool(Pool):
         self.members = members
         self._limiter = limiter
 
+    @property
+    def hungry(self) -> bool:
+        return False  # each takes one
+
     def take(self, most: int | None = None) -> Executions | None:
         free = [member for member in self.members if member.free]
         if not free:

@@ -28,6 +28,11 @@ class Pool(Protocol):
     def ready(self) -> bool: ...
 
     @property
+    def hungry(self) -> bool:
+        """Whether an instance has one execution at most, and takes two more at once."""
+        ...
+
+    @property
     def broken(self) -> InferenceError | None: ...
 
     def each(self) -> Sequence[Pool]:

@@ -17,6 +17,9 @@ from nerite.core.request import Request
 from nerite.schedulers.base import Executor, Pool
 from nerite.schedulers.queue import Levels, Queue
 
+# Of so many calls or more that are no full batch, half goes first to who has little to do: one half
+# is answered while the other is executed.
+_HALVED = 4
 # The front may read requests for longer than an instance works on the first of them.
 _PATIENCE_NS = 150_000
 # Triton's test hook: nothing is scheduled before so many requests have come.
@@ -92,6 +95,7 @@ class BatchScheduler:
         self._looked_ns = 0
         # A full queue refuses: nothing waits in it that could be executed.
         self._gathers = self._straight and not levels.bounded
+        self._halves = self._gathers and self._simple and batching.max_size > 1
 
     def submit(self, call: Call) -> None:
         if self._closed:
@@ -143,6 +147,12 @@ class BatchScheduler:
             if self._held:
                 self._held = 0
                 self._straight = not self._batching.delay_ns
+            halved = (
+                self._halves
+                and queue.count >= _HALVED
+                and queue.size < self._largest
+                and self._pool.hungry
+            )
             instance = self._pool.take(self._ahead)
             if instance is None:
                 self._fail_all(self._pool.broken)
@@ -153,7 +163,7 @@ class BatchScheduler:
                 expiry = queue.next_expiry
                 self._wake_at(min(wait_until, expiry) if expiry else wait_until)
                 return
-            calls = queue.take(count)
+            calls = queue.take((count + 1) // 2 if halved else count)
             if not calls:
                 return
             self._execute(calls, instance)

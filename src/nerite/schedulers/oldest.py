@@ -105,6 +105,10 @@ class _Watched:
         return self._pool.ready
 
     @property
+    def hungry(self) -> bool:
+        return self._pool.hungry
+
+    @property
     def broken(self) -> InferenceError | None:
         return self._pool.broken
 
