@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import socket
 import statistics
 import subprocess
@@ -10,8 +11,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
+
+_SOURCE = Path(__file__).parents[1] / "src"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,16 @@ class Running:
 
 @contextlib.contextmanager
 def serve(*options: str) -> Iterator[Running]:
+    """What stands beside the benchmarks is measured, whichever nerite is installed."""
+    paths = [str(_SOURCE), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     ports = free_ports(3)
     command = [sys.executable, "-m", "nerite", "serve", *options]
     for name, port in zip(("http", "grpc", "metrics"), ports, strict=True):
         command += [f"--{name}-port", str(port)]
     with tempfile.TemporaryFile() as log:
         began = time.perf_counter()
-        server = subprocess.Popen(command, stdout=log, stderr=log)
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             while not _ready(ports[0]):
                 if server.poll() is not None:
