@@ -1,6 +1,7 @@
 """Worker processes: that hang or die, in interpreters of the user's, and with large tensors."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -129,6 +130,23 @@ def test_how_a_worker_died_is_told(serve: Serve, tmp_path: Path) -> None:
         message = caught.value.message()
         assert f"Its worker process died ({said}). Its last lines:" in message
         assert message.endswith("last words")
+
+
+def test_a_worker_comes_back_once_the_system_has_room_again(serve: Serve, tmp_path: Path) -> None:
+    add_model(tmp_path, "dies", identity("FP32"), DIES)
+    serving = serve(f"--model-repository={tmp_path}")
+    limits = resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE)
+    with tritonclient.http.InferenceServerClient(serving.http) as client:
+        client.is_server_live()  # it is connected
+        tensor = tritonclient.http.InferInput("INPUT0", [1], "FP32")
+        tensor.set_data_from_numpy(np.array([3], np.float32))
+        resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        with pytest.raises(InferenceServerException, match="is not healthy"):
+            client.infer("dies", [tensor])
+    serving.wait_for("worker of 'dies_0' does not come back: ")
+    assert "Too many open files" in serving.log
+    resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE, limits)
+    serving.wait_for("worker of 'dies_0' is back")
 
 
 # A fork of it holds what it holds, and lives on.

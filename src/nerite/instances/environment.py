@@ -1,12 +1,15 @@
-"""The interpreter a model's worker runs in: ours, or the one that its EXECUTION_ENV_PATH names."""
+"""A worker's process, and the interpreter that it runs in: ours, or the one that its model's
+EXECUTION_ENV_PATH names."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nerite.backends.base import ModelSpec
-from nerite.core.errors import InferenceError, invalid
+from nerite.core.errors import InferenceError, Status, invalid
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +40,47 @@ _LOCK = threading.Lock()
 _unpacked: dict[tuple[str, int], Path] = {}
 
 
-class Command(NamedTuple):
+async def spawn(spec: ModelSpec) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """A worker's process, and our end of its socket.
+
+    Raises InferenceError when there is no interpreter where the model says, and when the system
+    has no room for one more process or file.
+    """
+    start = await _command(spec)
+    with contextlib.ExitStack() as ends:
+        try:
+            ours, theirs = map(ends.enter_context, socket.socketpair())
+            process = await asyncio.create_subprocess_exec(
+                *start.arguments,
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the front process alone
+                env=start.variables,
+            )
+        except OSError as error:
+            text = f"the worker process of '{spec.instance}' cannot be started: {error}"
+            raise InferenceError(Status.UNAVAILABLE, text) from None
+        theirs.close()
+        ends.pop_all()
+    return process, ours
+
+
+class _Command(NamedTuple):
     """How to start a worker; it gets the socket's number as its last argument."""
 
     arguments: list[str]
     variables: dict[str, str]
 
 
-async def command(spec: ModelSpec) -> Command:
+async def _command(spec: ModelSpec) -> _Command:
     """Raises InferenceError when there is no interpreter where the model says."""
     variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
     named = spec.parameters.get(PARAMETER)
     if not named:
-        return Command([sys.executable, "-m", "nerite.instances.worker"], variables)
+        return _Command([sys.executable, "-m", "nerite.instances.worker"], variables)
     path = Path(named.replace("$$TRITON_MODEL_DIRECTORY", str(spec.folder)))
     if path.is_file():
         try:
@@ -60,7 +91,7 @@ async def command(spec: ModelSpec) -> Command:
     if not python.exists():
         what = "holds no bin/python" if path.is_dir() else "does not exist"
         raise _wrong(spec, path, what)
-    return Command([str(python), "-c", _BOOTSTRAP], _activated(path, variables))
+    return _Command([str(python), "-c", _BOOTSTRAP], _activated(path, variables))
 
 
 def _wrong(spec: ModelSpec, path: Path, what: str) -> InferenceError:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from nerite.instances.asked import Asked
 from nerite.instances.base import WarmUp
 from nerite.instances.deadline import Deadline
 from nerite.instances.declared import Declared
-from nerite.instances.environment import command
+from nerite.instances.environment import spawn
 from nerite.instances.link import Link
 from nerite.instances.memory import resident
 from nerite.instances.output import Output, ending
@@ -194,19 +193,7 @@ class ProcessInstance:
             await self._watch
 
     async def _spawn(self) -> Config:
-        start = await command(self._spec)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *start.arguments,
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C is for the front process alone
-                env=start.variables,
-            )
+        self._process, ours = await spawn(self._spec)
         self._loaded = self._loop.create_future()
         self._link = Link(self._loop, ours, self._take, self._turn)
         self._heads = wire.Heads(self._link.files)
