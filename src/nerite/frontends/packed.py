@@ -39,6 +39,8 @@ def unpack(exchange: Exchange, limit: int, go_on: Callable[[Exchange], None]) ->
         except Exception:
             log.exception("%s %s failed", exchange.head.method, exchange.head.path)
             exchange.fail()
+        finally:
+            del work  # its error holds this frame, and the body that of the thread
 
     loop = asyncio.get_running_loop()
     arguments = (exchange.head, exchange.body, limit)

@@ -86,7 +86,7 @@ def _filed(message: Any, regions: Regions) -> Packed | None:
 
 def _inputs(message: Any, regions: Regions) -> dict[str, Tensor]:
     inputs: dict[str, Tensor] = {}
-    misfit: Misfit | None = None
+    misfit = ""
     raw = iter(message.raw_input_contents)
     for entry in message.inputs:
         if entry.name in inputs:
@@ -94,9 +94,9 @@ def _inputs(message: Any, regions: Regions) -> dict[str, Tensor]:
         try:
             inputs[entry.name] = _input(entry, message, raw, regions)
         except Misfit as error:
-            misfit = error
-    if misfit is not None:
-        raise misfit
+            misfit = error.message  # the error itself would hold this frame, and the tensors
+    if misfit:
+        raise Misfit(misfit)
     if next(raw, None) is not None:
         raise invalid(f"unexpected additional input data for model '{message.model_name}'")
     return inputs

@@ -164,7 +164,7 @@ class Template:
         self, data: memoryview, values: Iterator[Any], regions: Regions
     ) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
-        misfit: Misfit | None = None
+        misfit = ""
         position = 0
         model = self._request.model
         for one in self._inputs:
@@ -189,9 +189,9 @@ class Template:
                     part, one.name, model, one.datatype, one.shape, one.count
                 )
             except Misfit as error:
-                misfit = error
-        if misfit is not None:
-            raise misfit
+                misfit = error.message  # the error itself would hold this frame, and the tensors
+        if misfit:
+            raise Misfit(misfit)
         if position != len(data):
             raise invalid(f"unexpected additional input data for model '{model}'")
         return tensors
