@@ -5,6 +5,7 @@ import http.client
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,7 +29,7 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
 
 
 def _binary(url: str, kind: str, data: bytes) -> None:
-    tensor = {"name": "INPUT0", "shape": [5], "datatype": kind}
+    tensor: dict[str, Any] = {"name": "INPUT0", "shape": [5], "datatype": kind}
     tensor["parameters"] = {"binary_data_size": len(data)}
     head = json.dumps({"inputs": [tensor]}).encode()
     _post(url, head + data, {"Inference-Header-Content-Length": str(len(head))})
@@ -85,16 +86,16 @@ def test_a_request_that_is_refused_leaves_no_memory_behind(
 @pytest.mark.parametrize("protocol", [tritonclient.http, tritonclient.grpc])
 @pytest.mark.parametrize("size", [12, 20])
 def test_a_region_of_a_refused_request_can_be_unregistered(
-    serve: Serve, tmp_path: Path, protocol: object, size: int
+    serve: Serve, tmp_path: Path, protocol: Any, size: int
 ) -> None:
     add_model(tmp_path, "echo", identity("FP32"), IDENTITY_CODE)
     serving = serve(f"--model-repository={tmp_path}", "--allow-client-shm=true")
     http = protocol is tritonclient.http
-    client = protocol.InferenceServerClient(serving.http if http else serving.grpc)  # type: ignore[attr-defined]
+    client = protocol.InferenceServerClient(serving.http if http else serving.grpc)
     region = shared_memory.create_shared_memory_region("refused", "/refused", 64)
     try:
         client.register_system_shared_memory("refused", "/refused", 64)
-        tensor = protocol.InferInput("INPUT0", [4], "FP32")  # type: ignore[attr-defined]
+        tensor = protocol.InferInput("INPUT0", [4], "FP32")
         tensor.set_shared_memory("refused", size)
         with pytest.raises(InferenceServerException, match="byte size mismatch"):
             client.infer("echo", [tensor])
@@ -105,6 +106,6 @@ def test_a_region_of_a_refused_request_can_be_unregistered(
         client.close()
 
 
-def _regions(client: object) -> list[object]:
-    status = client.get_system_shared_memory_status()  # type: ignore[attr-defined]
+def _regions(client: Any) -> list[Any]:
+    status = client.get_system_shared_memory_status()
     return list(status.regions if hasattr(status, "regions") else status)
