@@ -351,7 +351,7 @@ def _policy(options: Settings) -> Policy:
         startup=tuple(options.load_model),
         poll_seconds=options.repository_poll_secs,
         retries=options.model_load_retry_count,
-        file_overrides=options.allow_model_overrides or bool(options.api_key_file),
+        code_overrides=options.allow_model_overrides or bool(options.api_key_file),
         strict_readiness=options.strict_readiness,
         placing=_placing(options),
         load_count=options.model_load_thread_count,

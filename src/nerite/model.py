@@ -301,12 +301,19 @@ def _labels_of_parts(config: ModelConfig, parts: Sequence[Model]) -> dict[str, l
 
 
 def _labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
-    """The lines of each output's label file. Raises InferenceError when one cannot be read."""
+    """The lines of each output's label file. Raises InferenceError when one cannot be read, or lies
+    outside the model's folder."""
     labels = {}
     for output in config.output:
         if not output.label_filename:
             continue
         file = folder / output.label_filename
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise InferenceError(
+                Status.UNSUPPORTED,
+                f"label file path '{file}' for output '{output.name}' in model '{config.name}' is "
+                "outside model directory",
+            )
         try:
             labels[output.name] = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

@@ -29,10 +29,6 @@ from nerite.versions import ModelState
 from nerite.waits import endless
 
 log = logging.getLogger(__name__)
-_NO_FILES = (
-    "a load request with files runs their code on the server, which was not started with "
-    "'--allow-model-overrides', nor with an '--api-key-file' that says who may"
-)
 
 
 class ControlMode(enum.Enum):
@@ -51,8 +47,8 @@ class Policy:
     startup: in EXPLICIT mode, the models to load at start-up, "*" for all. poll_seconds: between
     two looks at the repository in POLL mode; 0 leaves them to `Server.poll`. load_count: models
     that load at once. retries: of a load that failed. recording: what the models' statistics keep
-    beyond counts. file_overrides: whether a load may bring files of its own, which is to run
-    whatever code they hold. placing: where models run, and on what.
+    beyond counts. code_overrides: whether a load may bring files of its own, and say which code
+    runs. placing: where models run, and on what.
     """
 
     mode: ControlMode = ControlMode.NONE
@@ -62,7 +58,7 @@ class Policy:
     load_count: int = 4
     retries: int = 0
     recording: Recording = COUNTS_ONLY
-    file_overrides: bool = True
+    code_overrides: bool = True
     placing: Placing = Placing()
 
 
@@ -186,19 +182,20 @@ class Server:
     ) -> None:
         """Load or reload a model, with `config` (JSON) and `files` in place of the repository's.
 
-        trusted: `files` may be code even where clients may not bring any.
+        trusted: both may bring code even where clients may not.
 
         Raises InferenceError with Triton's texts. An unchanged model is left as it is.
         """
         self._check_control()
         _check_name(name)
-        if files and not (trusted or self.policy.file_overrides):
-            raise InferenceError(Status.UNSUPPORTED, _NO_FILES)
         entries = await asyncio.to_thread(self.repository.find_all, name)
         if config is not None or files:
             try:
                 only = entries[0] if len(entries) == 1 else None
-                entry = await asyncio.to_thread(override, name, only, config, files or {})
+                code = trusted or self.policy.code_overrides
+                entry = await asyncio.to_thread(
+                    override, name, only, config, files or {}, code=code
+                )
             except InferenceError as error:
                 log.error(error.message)
                 raise

@@ -210,6 +210,13 @@ def test_compression(serving: Serving, algorithm: str) -> None:
     connection.close()
 
 
+TENSORS = {
+    kind: [{"name": f"{kind.upper()}{i}", "data_type": "TYPE_FP32", "dims": [4]} for i in (0, 1)]
+    for kind in ("input", "output")
+}
+ADD_SUB_CONFIG: dict[str, Any] = {"backend": "python", **TENSORS}
+
+
 def test_files_in_a_load_request(serve: Serve, repository: Path, clients: Clients) -> None:
     code = (repository / "add_sub" / "1" / "model.py").read_bytes()
     config = json.dumps({"backend": "python", "max_batch_size": 0})
@@ -219,18 +226,66 @@ def test_files_in_a_load_request(serve: Serve, repository: Path, clients: Client
         with pytest.raises(InferenceServerException, match="'--allow-model-overrides'") as caught:
             client.load_model("add_sub", config=config, files={"file:1/model.py": code})
         assert caught.value.status() in ("501", "StatusCode.UNIMPLEMENTED")
-    full = json.dumps(
-        {
-            "backend": "python",
-            "input": [{"name": f"INPUT{i}", "data_type": "TYPE_FP32", "dims": [4]} for i in (0, 1)],
-            "output": [
-                {"name": f"OUTPUT{i}", "data_type": "TYPE_FP32", "dims": [4]} for i in (0, 1)
-            ],
-        }
-    )
+    full = json.dumps(ADD_SUB_CONFIG)
     for client in clients(serve(*flags, "--allow-model-overrides")):
         client.load_model("add_sub", config=full, files={"file:1/model.py": code})
         infer(client)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("default_model_filename", {"default_model_filename": "../../outside.py"}),
+        (
+            "parameters['EXECUTION_ENV_PATH']",
+            {"parameters": {"EXECUTION_ENV_PATH": {"string_value": "/usr"}}},
+        ),
+        ("backend", {"backend": "identity"}),
+        ("runtime", {"runtime": "../outside.py"}),
+        ("model_operations", {"model_operations": {"op_library_filename": ["outside.so"]}}),
+        (
+            "execution_accelerators",
+            {"optimization": {"execution_accelerators": {
+                "cpu_execution_accelerator": [{"name": "openvino"}]}}},
+        ),
+    ],
+)  # fmt: skip
+def test_code_in_the_config_of_a_load_request(
+    serve: Serve, repository: Path, clients: Clients, field: str, change: dict[str, Any]
+) -> None:
+    (repository / "outside.py").write_text("raise SystemExit")
+    flags = (f"--model-repository={repository}", "--model-control-mode=explicit")
+    for client in clients(serve(*flags)):
+        client.load_model("add_sub", config=json.dumps({**ADD_SUB_CONFIG, "dynamic_batching": {}}))
+        with pytest.raises(InferenceServerException, match="'--allow-model-overrides'") as caught:
+            client.load_model("add_sub", config=json.dumps({**ADD_SUB_CONFIG, **change}))
+        assert caught.value.status() in ("501", "StatusCode.UNIMPLEMENTED")
+        assert f"'{field}'" in caught.value.message()
+        infer(client)
+
+
+def test_parameters_in_a_load_request(serve: Serve, repository: Path, clients: Clients) -> None:
+    parameters = {"mode": {"string_value": "fast"}}
+    flags = (f"--model-repository={repository}", "--model-control-mode=explicit")
+    for client in clients(serve(*flags, "--allow-model-overrides")):
+        client.load_model(
+            "add_sub", config=json.dumps({**ADD_SUB_CONFIG, "parameters": parameters})
+        )
+        infer(client)
+
+
+@pytest.mark.parametrize("name", ["../../../secret", "{}"])
+def test_labels_from_outside_the_model(
+    serve: Serve, repository: Path, clients: Clients, name: str
+) -> None:
+    secret = repository.parent / "secret"
+    secret.write_text("secret\n")
+    outputs = [{**one, "label_filename": name.format(secret)} for one in TENSORS["output"]]
+    config = json.dumps({**ADD_SUB_CONFIG, "output": outputs})
+    flags = (f"--model-repository={repository}", "--model-control-mode=explicit")
+    for client in clients(serve(*flags)):
+        with pytest.raises(InferenceServerException, match="is outside model directory"):
+            client.load_model("add_sub", config=config)
 
 
 ECHO = """

@@ -16,16 +16,41 @@ from nerite.repository.repository import ModelEntry, settle
 
 # A string, which is left as it is, or a name without quotes.
 _NAMES = re.compile(r'"(?:\\.|[^"\\])*"|([A-Za-z_]\w*)(?=\s*:)')
+# What in a config says which code runs, or which files a backend reads and writes.
+_CODE = (
+    "backend",
+    "platform",
+    "runtime",
+    "default_model_filename",
+    "cc_model_filenames",
+    "model_operations",
+    "parameters",
+)
+_NOT_ALLOWED = (
+    "which was not started with '--allow-model-overrides', nor with an '--api-key-file' that says "
+    "who may"
+)
 
 
 def override(
-    name: str, found: ModelEntry | None, config: str | None, files: Mapping[str, bytes]
+    name: str,
+    found: ModelEntry | None,
+    config: str | None,
+    files: Mapping[str, bytes],
+    *,
+    code: bool = True,
 ) -> ModelEntry:
     """An entry with `config` (ModelConfig as JSON) in place of its file's, and with `files`
     (paths within the model's folder) in place of the whole folder.
 
-    Raises InferenceError: bad JSON, files without a config, a path that leaves the folder.
+    code: whether it may say which code runs; else that must be as in the model's own config.
+
+    Raises InferenceError: bad JSON, files without a config, a path that leaves the folder, code
+    where there may be none.
     """
+    if files and not code:
+        text = f"a load request with files runs their code on the server, {_NOT_ALLOWED}"
+        raise InferenceError(Status.UNSUPPORTED, text)
     if config is None:
         reason = "Load parameter 'config' must be specified for model file override"
         raise _unpolled(name, f": {reason}")
@@ -45,6 +70,8 @@ def override(
         elif found is not None:
             entry.fingerprint = found.fingerprint
         settle(entry)
+        if found is not None and not code:
+            _check_code(entry.config, found.config)
     except InferenceError as error:
         entry.give_back()
         if error.message.startswith("failed to load"):
@@ -68,6 +95,24 @@ def _read(config: str) -> Any:
         found = json.loads(bare)
     groups = found.get("instance_group") if isinstance(found, dict) else None
     return found | {"instance_group": [groups]} if isinstance(groups, dict) else found
+
+
+def _check_code(wanted: configs.ModelConfig, own: configs.ModelConfig) -> None:
+    """Raises InferenceError where `wanted` names code or files that the model's `own` does not."""
+    told, known = _code(wanted), _code(own)
+    field = next((field for field, value in told.items() if known.get(field) != value), None)
+    if field is not None:
+        text = f"'{field}' of a load request's config says which code runs on the server, "
+        raise InferenceError(Status.UNSUPPORTED, text + _NOT_ALLOWED)
+
+
+def _code(config: configs.ModelConfig) -> dict[str, Any]:
+    found = configs.to_dict(config)
+    told = {field: found[field] for field in _CODE if found.get(field)}
+    for name, value in told.pop("parameters", {}).items():
+        told[f"parameters['{name}']"] = value
+    accelerators = found.get("optimization", {}).get("execution_accelerators")
+    return told | {"execution_accelerators": accelerators} if accelerators else told
 
 
 def _write(name: str, folder: Path, files: Mapping[str, bytes]) -> None:
