@@ -92,6 +92,7 @@ class Server:
         self._lifecycle = Lifecycle(self._load_model)
         self._models = self._lifecycle.models
         self._started = False
+        self._started_with: set[str] = set()  # the models that start-up loads, by key
         self._failed = False  # to start; it answers, and is never live
         self._exiting = False
         self._polling: asyncio.Task[None] | None = None
@@ -122,7 +123,9 @@ class Server:
             entries = self._startup(entries)
         for entry in entries:
             self._lifecycle.versions(entry).explicit = True
-        await self._lifecycle.load(with_needs(entries, known))
+        entries = with_needs(entries, known)
+        self._started_with = {entry.key for entry in entries}
+        await self._lifecycle.load(entries)
         if self.policy.mode is ControlMode.POLL and self.policy.poll_seconds > 0:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
@@ -261,13 +264,9 @@ class Server:
 
     @property
     def failed(self) -> list[ModelState]:
-        """What should be loaded and is not, also where there is nothing to have a state."""
-        nothing = [
-            ModelState(one.name, 0, "UNAVAILABLE", one.wanted.error.message)
-            for one in self._models.values()
-            if not one.states and one.wanted is not None and one.wanted.error is not None
-        ]
-        return [*nothing, *(state for state in self.states() if state.model is None)]
+        """What start-up should have loaded and has not. What clients wish for is theirs."""
+        models = [self._models[key] for key in sorted(self._started_with) if key in self._models]
+        return [state for one in models for state in one.failed]
 
     async def index(self, *, ready: bool = False) -> list[ModelState]:
         """The repository's models, loaded or not (then with an empty state and version 0).

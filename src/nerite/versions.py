@@ -65,6 +65,13 @@ class Versions:
             for number, state in self.states.items()
         )
 
+    @property
+    def failed(self) -> list[ModelState]:
+        """What should be loaded and is not, also where there is nothing to have a state."""
+        if not self.states and self.wanted is not None and self.wanted.error is not None:
+            return [ModelState(self.name, 0, "UNAVAILABLE", self.wanted.error.message)]
+        return [state for _, state in sorted(self.states.items()) if state.model is None]
+
     def holds(self, entry: ModelEntry) -> bool:
         """Whether just this is loaded, be it with a configuration that a client brought: that one
         stays as long as the files do."""

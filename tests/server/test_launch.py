@@ -167,6 +167,35 @@ def test_a_model_that_does_not_load(serve: Serve, tmp_path: Path) -> None:
     assert serving.stop() == 0
 
 
+def test_what_a_client_loads_meanwhile_does_not_end_the_start(tmp_path: Path) -> None:
+    waits = """
+        import os, time
+
+        class TritonPythonModel:
+            def initialize(self, args):
+                print("waiting", flush=True)
+                while not os.path.exists(args["model_repository"] + "/go"):
+                    time.sleep(0.01)
+
+            def execute(self, requests):
+                raise NotImplementedError
+    """
+    add_model(tmp_path, "waits", identity("FP32"), waits)
+    add_model(tmp_path, "bad", identity("FP32"), "raise ImportError('no such thing')")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = ("--model-control-mode=explicit", "--load-model=waits", f"--http-port={port}")
+    with Serving(f"--model-repository={tmp_path}", *flags, wait=False) as serving:
+        serving.wait_for("[waits_0] waiting")
+        with httpclient.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            with pytest.raises(InferenceServerException, match="no such thing"):
+                client.load_model("bad")
+            (tmp_path / "waits" / "go").touch()
+            serving.wait_for("Started HTTPService")
+            assert client.is_model_ready("waits")
+
+
 def test_a_server_without_its_repository_may_stay(serve: Serve) -> None:
     """It answers, so that one can ask why, and is never live."""
     serving = serve("--model-repository=/nowhere/at/all", "--exit-on-error=false")
