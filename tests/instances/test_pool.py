@@ -20,14 +20,25 @@ def instance(in_flight: int, capacity: int) -> Any:
 def test_who_has_one_execution_at_most_and_takes_two_more_is_hungry(
     in_flight: int, capacity: int, hungry: bool
 ) -> None:
-    busy = instance(5, 64)
-    assert Pool(Turn(), [busy, instance(in_flight, capacity)]).hungry is hungry
+    only = instance(in_flight, capacity)
+    assert Pool(Turn(), [only]).hungry is hungry
+    assert not Pool(Turn(), [only, instance(0, 64)]).hungry
 
 
-def test_the_one_with_the_least_to_do_is_taken() -> None:
-    full, busy, idle = instance(1, 1), instance(2, 4), instance(1, 4)
-    pool = Pool(Turn(), [full, busy, idle])
+def test_one_that_is_alone_is_handed_more_than_it_can_do_now() -> None:
+    only = instance(2, 4)
+    pool = Pool(Turn(), [only])
+    assert pool.take() is only
+    assert pool.take(2) is None
+    only.in_flight = 4
+    assert pool.take() is None
+
+
+def test_of_several_those_are_taken_that_have_nothing_to_do() -> None:
+    busy, idle, away = instance(1, 64), instance(0, 64), instance(0, 64)
+    away.ready = False
+    pool = Pool(Turn(), [busy, away, idle])
     assert pool.take() is idle
-    assert pool.take(1) is None
-    idle.ready = False
-    assert pool.take() is busy
+    assert pool.take(4) is idle
+    idle.in_flight = 1
+    assert pool.take() is None

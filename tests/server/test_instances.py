@@ -96,6 +96,7 @@ async def test_a_cancelled_task_cancels_its_request(tmp_path: Path) -> None:
     add_model(tmp_path, "m", CONFIG, CODE)
     async with Server(tmp_path) as server:
         task = asyncio.create_task(server.infer(seconds(30)).one())
+        await asyncio.sleep(0)  # a task that has not begun is dropped, and asks for nothing
         await until(tmp_path, "began")
         task.cancel()
         await until(tmp_path, "began", "cancelled")
@@ -114,6 +115,65 @@ async def test_a_request_that_waits_too_long_is_refused_while_another_runs(tmp_p
             assert caught.value.status is Status.UNAVAILABLE
             assert "Request timeout expired" in caught.value.message
         first.close()
+
+
+# As quick as can be, but where it is asked to take its time.
+QUICK = """
+    import time
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            responses = []
+            for request in requests:
+                end = time.monotonic() + float(request.inputs()[0].as_numpy()[0, 0])
+                while time.monotonic() < end and not request.is_cancelled():
+                    time.sleep(0.005)
+                tensor = pb_utils.Tensor("OUT", np.zeros((1, 1), np.int32))
+                responses.append(pb_utils.InferenceResponse([tensor]))
+            return responses
+"""
+
+
+async def quick_until_now(server: Server) -> None:
+    """A worker that has been quick for long is trusted with many calls at a time."""
+    for _ in range(300):
+        await server.infer(seconds(0)).one()
+
+
+@pytest.mark.parametrize("batching", ["", "dynamic_batching {}"])
+async def test_quick_ones_do_not_wait_for_a_slow_one_while_an_instance_is_free(
+    tmp_path: Path, batching: str
+) -> None:
+    groups = "instance_group { count: 2 kind: KIND_CPU }"
+    add_model(tmp_path, "m", CONFIG + groups + batching, QUICK)
+    async with Server(tmp_path) as server:
+        await quick_until_now(server)
+        slow = server.infer(seconds(30))
+        asked = [server.infer(seconds(0)) for _ in range(40)]
+        await asyncio.wait_for(asyncio.gather(*(one.one() for one in asked)), 20)
+        slow.close()
+
+
+async def test_a_queue_keeps_its_policies_before_a_quick_worker(tmp_path: Path) -> None:
+    policy = """dynamic_batching {
+        priority_levels: 2 default_priority_level: 2
+        priority_queue_policy { key: 1 value { default_timeout_microseconds: 20000 } }
+        priority_queue_policy { key: 2 value { max_queue_size: 3 } }
+    }"""
+    add_model(tmp_path, "m", CONFIG.replace("size: 4", "size: 1") + policy, QUICK)
+    async with Server(tmp_path) as server:
+        await quick_until_now(server)
+        slow = server.infer(seconds(30))
+        waiting = [server.infer(seconds(0)) for _ in range(3)]
+        for request, text in (
+            (seconds(0), "Exceeds maximum queue size"),
+            (seconds(0)._replace(priority=1), "Request timeout expired"),
+        ):
+            with pytest.raises(InferenceError, match=text):
+                await server.infer(request).one()
+        slow.close()
+        for one in waiting:
+            assert (await one.one()).outputs
 
 
 async def test_as_many_processes_as_the_groups_count(tmp_path: Path) -> None:

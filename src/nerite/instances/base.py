@@ -85,6 +85,9 @@ class Pool:
         self.instances = instances
         self.changed: Callable[[], None] = lambda: None
         self._all = [*instances, *passive]
+        # What one is handed ahead waits for what it executes, and may have to wait long, while
+        # another of several comes free.
+        self._most = 1 if len(instances) > 1 else None
 
     @property
     def ready(self) -> bool:
@@ -95,7 +98,7 @@ class Pool:
         """Whether an instance has one execution at most, and takes two more at once."""
         for instance in self.instances:
             if instance.in_flight <= 1 and instance.capacity >= instance.in_flight + 2:
-                return True
+                return self._most is None
         return False
 
     @property
@@ -131,10 +134,10 @@ class Pool:
     def take(self, most: int | None = None) -> Executions | None:
         """The instance with the least to do among those that have room.
 
-        most: executions to hand to one ahead, however fast it is.
+        most: executions that one may have in hand, however fast it is.
         """
         best: Instance | None = None
-        least = most
+        least = self._most or most
         for instance in self.instances:
             count = instance.in_flight
             if count < instance.capacity and (least is None or count < least) and instance.ready:

@@ -89,13 +89,14 @@ class BatchScheduler:
         )
         # Executions that an instance is handed at once: what waits meanwhile makes a batch. Fewer
         # leave a quick one idle while its answers are written. A call goes alone to one that has
-        # nothing to do, and with the others of its turn of the loop to one that has.
-        self._at_once = 1 if batching.max_size > 1 else None
-        self._ahead = 4 if batching.max_size > 1 else None
+        # nothing to do, and with the others of its turn of the loop to one that has. Where there
+        # are policies, nothing is handed ahead: it would have left the queue, and them.
+        self._at_once = 1 if batching.max_size > 1 or not levels.plain else None
+        self._ahead = 1 if not levels.plain else 4 if batching.max_size > 1 else None
         self._looked_ns = 0
         # A full queue refuses: nothing waits in it that could be executed.
         self._gathers = self._straight and not levels.bounded
-        self._halves = self._gathers and self._simple and batching.max_size > 1
+        self._halves = self._gathers and self._simple and self._ahead == 4
 
     def submit(self, call: Call) -> None:
         if self._closed:

@@ -36,6 +36,11 @@ class Levels(NamedTuple):
     policies: Mapping[int, QueuePolicy] = {}
 
     @property
+    def plain(self) -> bool:
+        """Whether there is one level, where nothing is refused and nothing is late."""
+        return not self.number and self.policy == QueuePolicy()
+
+    @property
     def bounded(self) -> bool:
         """Whether a level takes so many calls and no more."""
         return any(policy.max_size for policy in (self.policy, *self.policies.values()))
@@ -105,9 +110,7 @@ class Queue:
             for number in range(1, levels.number + 1)
         }  # fmt: skip
         self._by_priority = {number: _Level(policy) for number, policy in policies.items()}
-        # Most queues are one level where nothing is refused and nothing is late.
-        plain = not levels.number and levels.policy == QueuePolicy()
-        self._plain = self._by_priority[0] if plain else None
+        self._plain = self._by_priority[0] if levels.plain else None
         self.count = self.size = 0
         self._stale = False
         self._soonest = _NEVER  # no call expires before
