@@ -1,6 +1,7 @@
 """Lifecycle: the models by key, loaded and unloaded in the order that ensembles need.
 
-What a model.py asks of other models (BLS) is not known at load, and orders nothing.
+What a model.py asks of other models (BLS) is not known at load, and orders nothing. Who loads or
+unloads what another one is at, as Triton has it, waits.
 """
 
 from __future__ import annotations
@@ -8,11 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from nerite.core.errors import InferenceError, invalid
 from nerite.model import Model
-from nerite.repository.dependencies import find_circles, graph_of, in_order, meant, needs
+from nerite.repository.dependencies import (
+    find_circles,
+    graph_of,
+    in_order,
+    meant,
+    needs,
+    with_needs,
+)
 from nerite.repository.ensemble import check_steps, steps
 from nerite.repository.repository import ModelEntry
 from nerite.versions import UNLOADED, LoadModel, Versions
@@ -26,7 +34,7 @@ class Lifecycle:
     def __init__(self, load_model: LoadModel) -> None:
         self.models: dict[str, Versions] = {}
         self._load_model = load_model
-        self._loading: list[tuple[set[str], asyncio.Event]] = []  # what is, until the event
+        self._claims: list[tuple[set[str], asyncio.Event]] = []  # what is changing, until then
 
     def versions(self, entry: ModelEntry) -> Versions:
         if entry.key not in self.models:
@@ -47,16 +55,38 @@ class Lifecycle:
             )
         return next(iter(there or found), None)
 
-    async def load(self, entries: Iterable[ModelEntry]) -> dict[str, InferenceError]:
+    async def load(
+        self,
+        entries: Iterable[ModelEntry],
+        explicit: Iterable[ModelEntry] = (),
+        *,
+        inside: bool = False,
+    ) -> dict[str, InferenceError]:
         """Load what has changed, and again the ensembles that need it; the errors by key.
 
-        Nothing is raised: the states tell as well.
+        explicit: those that were asked for by name. inside: as `_claim` says. Nothing is raised:
+        the states tell as well.
         """
-        news = [entry for entry in entries if not self.versions(entry).holds(entry)]
-        keys = {entry.key for entry in news}
-        dependents = self._dependents(entry.name for entry in news)
-        again = [entry for entry in dependents if entry.key not in keys]
-        graph = graph_of(self._wanted() | {entry.key: entry for entry in news})
+        brought = {entry.key: entry for entry in entries}
+
+        def related() -> set[str]:
+            dependents = self._dependents(entry.name for entry in brought.values())
+            return set(brought) | {entry.key for entry in dependents}
+
+        async with self._claim(related, inside):
+            for entry in explicit:
+                self.versions(entry).explicit = True
+            return await self._load(brought)
+
+    async def _load(self, brought: Mapping[str, ModelEntry]) -> dict[str, InferenceError]:
+        news = {
+            key: entry for key, entry in brought.items() if not self.versions(entry).holds(entry)
+        }
+        dependents = self._dependents(entry.name for entry in news.values())
+        again = [entry for entry in dependents if entry.key not in news]
+        for key, entry in news.items():
+            self.models[key].wanted = entry  # who is inside must know whose dependents these are
+        graph = graph_of(self._wanted())
         circles = find_circles(graph)
 
         async def load(entry: ModelEntry) -> None:
@@ -68,25 +98,29 @@ class Lifecycle:
                     self.parts(entry)
             except InferenceError as error:
                 await versions.refuse(entry, error, error.message)
-            await versions.load(entry, again=entry.key not in keys)
+            await versions.load(entry, again=entry.key not in news)
 
-        underway = (keys | {entry.key for entry in again}, asyncio.Event())
-        self._loading.append(underway)
-        try:
-            return await in_order([*news, *again], graph, circles, load)
-        finally:
-            self._loading.remove(underway)
-            underway[1].set()
+        return await in_order([*news.values(), *again], graph, circles, load)
 
-    async def unload(self, key: str, *, dependents: bool = False) -> None:
+    async def unload(self, key: str, *, dependents: bool = False, inside: bool = False) -> None:
         """Unload a model, and with it the ensembles that need it and find no other.
 
-        Waits for what is being loaded together with it: an ensemble finds what it needs.
-
-        dependents: also what was loaded only because this ensemble needed it.
+        dependents: also what was loaded only because this ensemble needed it. inside: as `_claim`
+        says.
         """
-        while underway := [event for keys, event in self._loading if key in keys]:
-            await underway[0].wait()
+
+        def related() -> set[str]:
+            wanted = self._wanted()
+            entry = wanted.get(key)
+            mine = [entry] if entry is not None else []
+            below = with_needs(mine, wanted) if dependents else mine
+            above = self._dependents(one.name for one in mine)
+            return {key} | {one.key for one in (*below, *above)}
+
+        async with self._claim(related, inside):
+            await self._unload(key, dependents)
+
+    async def _unload(self, key: str, dependents: bool) -> None:
         if key not in self.models:
             return
         wanted = self.models[key].wanted
@@ -100,7 +134,26 @@ class Lifecycle:
                     await self.models[entry.key].refuse(entry, error, UNLOADED)
                 await self.models[entry.key].load(entry, again=True)
         for spare in self._spare(needed) if dependents else ():
-            await self.unload(spare, dependents=True)
+            await self._unload(spare, dependents)
+
+    @contextlib.asynccontextmanager
+    async def _claim(self, related: Callable[[], set[str]], inside: bool) -> AsyncIterator[None]:
+        """Have the models whose keys `related` gives to oneself.
+
+        inside: a model's own code asks, and waits for nobody: it may be just what they wait for.
+        All others wait before they have anything, so that nobody can wait for them.
+        """
+        keys = related()
+        while taken := [event for held, event in self._claims if not inside and held & keys]:
+            await taken[0].wait()
+            keys = related()
+        claim = (keys, asyncio.Event())
+        self._claims.append(claim)
+        try:
+            yield
+        finally:
+            self._claims.remove(claim)
+            claim[1].set()
 
     async def follow(self, entries: Sequence[ModelEntry]) -> None:
         """Load what is new or has changed since it was tried last, unload what is gone.
@@ -161,8 +214,7 @@ class Lifecycle:
         if missing:
             raise invalid(
                 f"ensemble {entry.name} contains models that are not available or ambiguous: "
-                f"{', '.join(sorted(missing))}. Mend the steps' 'model_name' in "
-                f"{entry.folder / 'config.pbtxt'}, or add the models."
+                f"{', '.join(sorted(missing))}. {self._remedy(entry, missing)}"
             )
         models = [self._part(entry, step.model_name, step.model_version)
                   for step in steps(entry.config)]  # fmt: skip
@@ -171,6 +223,14 @@ class Lifecycle:
         except InferenceError as error:
             raise invalid(f"{error} ({entry.folder / 'config.pbtxt'})") from None
         return models
+
+    def _remedy(self, entry: ModelEntry, missing: Iterable[str]) -> str:
+        unloaded = {one.name for one in self.models.values() if one.wanted is None}
+        if unloaded.issuperset(missing):
+            return "Load or add them, and the ensemble comes with them."
+        return (
+            f"Mend the steps' 'model_name' in {entry.folder / 'config.pbtxt'}, or add the models."
+        )
 
     def _is_there(self, entry: ModelEntry, name: str) -> bool:
         found = self._meant(entry, name)

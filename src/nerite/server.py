@@ -121,11 +121,9 @@ class Server:
         known = {entry.key: entry for entry in entries}
         if self.policy.mode is ControlMode.EXPLICIT and self.policy.startup != ("*",):
             entries = self._startup(entries)
-        for entry in entries:
-            self._lifecycle.versions(entry).explicit = True
-        entries = with_needs(entries, known)
-        self._started_with = {entry.key for entry in entries}
-        await self._lifecycle.load(entries)
+        needed = with_needs(entries, known)
+        self._started_with = {entry.key for entry in needed}
+        await self._lifecycle.load(needed, entries)
         if self.policy.mode is ControlMode.POLL and self.policy.poll_seconds > 0:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
@@ -181,11 +179,12 @@ class Server:
         config: str | None = None,
         files: Mapping[str, bytes] | None = None,
         *,
-        trusted: bool = False,
+        inside: bool = False,
     ) -> None:
         """Load or reload a model, with `config` (JSON) and `files` in place of the repository's.
 
-        trusted: both may bring code even where clients may not.
+        Waits while others load or unload it, or what it needs. inside: a model's own code asks:
+        it does not wait, and may bring code even where clients may not.
 
         Raises InferenceError with Triton's texts. An unchanged model is left as it is.
         """
@@ -195,7 +194,7 @@ class Server:
         if config is not None or files:
             try:
                 only = entries[0] if len(entries) == 1 else None
-                code = trusted or self.policy.code_overrides
+                code = inside or self.policy.code_overrides
                 entry = await asyncio.to_thread(
                     override, name, only, config, files or {}, code=code
                 )
@@ -209,8 +208,7 @@ class Server:
         needed: dict[str, ModelEntry] = {}
         for entry in entries:
             await asyncio.to_thread(self._find_needs, entry, needed)
-            self._lifecycle.versions(entry).explicit = True
-        errors = await self._lifecycle.load(with_needs(entries, needed))
+        errors = await self._lifecycle.load(with_needs(entries, needed), entries, inside=inside)
         for entry in entries:
             if entry.key in errors:
                 raise errors[entry.key]
@@ -223,14 +221,14 @@ class Server:
                 found[needed.key] = needed
                 self._find_needs(needed, found)
 
-    async def unload(self, name: str, *, dependents: bool = False) -> None:
+    async def unload(self, name: str, *, dependents: bool = False, inside: bool = False) -> None:
         """Take a model's requests no more; returns before it is gone. Unknown names are fine.
 
-        dependents: also what was loaded only because this ensemble needed it.
+        dependents: also what was loaded only because this ensemble needed it. inside: as `load`.
         """
         self._check_control()
         for key in [key for key, one in self._models.items() if one.name == name]:
-            await self._lifecycle.unload(key, dependents=dependents)
+            await self._lifecycle.unload(key, dependents=dependents, inside=inside)
 
     def _check_control(self) -> None:
         if self.policy.mode is not ControlMode.EXPLICIT:

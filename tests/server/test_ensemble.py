@@ -211,6 +211,68 @@ async def test_an_unload_waits_for_the_ensemble_that_is_being_loaded(
         assert ready(server) == []
 
 
+def add_gated(folder: Path, name: str, gate: Path) -> None:
+    """A step that is loading until there is a file `gate`."""
+    waits = f"""
+import pathlib
+import time
+while not pathlib.Path({str(gate)!r}).exists():
+    time.sleep(0.01)
+"""
+    code = waits + textwrap.dedent(ADDS.replace("NUMBER", "1"))
+    add_model(folder, name, 'backend: "python"\n' + tensors(), code)
+
+
+async def test_callers_wait_for_whoever_loads_the_same(tmp_path: Path, start: Start) -> None:
+    gates = [tmp_path.parent / f"{tmp_path.name}-{name}" for name in ("gated", "plus")]
+    add_gated(tmp_path, "gated", gates[0])
+    add_gated(tmp_path, "plus", gates[1])
+    add_chain(tmp_path, "chain", "gated", "plus")
+    gates[1].touch()
+    async with start(**EXPLICIT, startup=("plus",)) as server:
+        gates[1].unlink()
+        loading = asyncio.create_task(server.load("chain"))
+        await until(lambda: any(one.state == "LOADING" for one in server.states()))
+        calls = []
+        for call in (server.unload("plus"), server.load("plus")):
+            calls.append(asyncio.create_task(call))
+            await asyncio.wait(calls[-1:], timeout=0.3)  # all that it would need alone
+        gates[0].touch()
+        await loading
+        gates[1].touch()
+        await asyncio.gather(*calls)
+        assert ready(server) == ["chain", "gated", "plus"]
+        assert await ask(server, "chain", 1) == [3]
+        await server.unload("chain", dependents=True)
+        assert ready(server) == ["plus"]  # which was asked for
+
+
+@pytest.mark.parametrize(
+    ("does", "loads"), [("load_model", ["asks", "chain", "plus"]), ("unload_model", ["asks"])]
+)
+async def test_a_model_that_is_being_loaded_waits_for_nobody(
+    tmp_path: Path, start: Start, does: str, loads: list[str]
+) -> None:
+    initialize = f"""class TritonPythonModel:
+        def initialize(self, args):
+            pb_utils.{does}("plus")
+"""
+    code = ADDS.replace("NUMBER", "1").replace("class TritonPythonModel:\n", initialize)
+    add_model(tmp_path, "asks", 'backend: "python"\n' + tensors(), code)
+    add_step(tmp_path, "plus")
+    add_chain(tmp_path, "chain", "asks", "plus")
+    async with start(**EXPLICIT, startup=("plus",)) as server:
+        loading = asyncio.wait_for(server.load("chain"), 30)
+        if does == "load_model":
+            await loading
+        else:
+            with pytest.raises(InferenceError, match="Load or add them, and the ensemble comes"):
+                await loading
+        assert ready(server) == loads
+        await server.load("plus")
+        assert ready(server) == ["asks", "chain", "plus"]
+
+
 async def test_a_model_that_fails_is_the_reason(tmp_path: Path, start: Start) -> None:
     add_model(tmp_path, "bad", 'backend: "python"' + tensors(), "raise ValueError('worn out')")
     add_chain(tmp_path, "chain", "bad")

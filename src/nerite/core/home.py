@@ -52,12 +52,15 @@ class Home(Protocol):
         config: str | None = None,
         files: Mapping[str, bytes] | None = None,
         *,
-        trusted: bool = False,
+        inside: bool = False,
     ) -> None:
-        """trusted: `files` may be code, whatever the server allows its clients."""
+        """inside: a model's own code asks. Nobody else is waited for, and `files` may be code,
+        whatever the server allows its clients."""
         ...
 
-    async def unload(self, name: str, *, dependents: bool = False) -> None: ...
+    async def unload(
+        self, name: str, *, dependents: bool = False, inside: bool = False
+    ) -> None: ...
 
 
 class Outside(Protocol):

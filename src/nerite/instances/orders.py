@@ -46,10 +46,10 @@ class Orders:
             path.removeprefix("file:"): base64.b64decode(content) for path, content in files.items()
         }
         # A model's code runs here already: what it loads is not more dangerous than itself.
-        await self._home.load(name, config or None, contents or None, trusted=True)
+        await self._home.load(name, config or None, contents or None, inside=True)
 
     async def _unload_model(self, name: str, dependents: bool) -> None:
-        await self._home.unload(name, dependents=dependents)
+        await self._home.unload(name, dependents=dependents, inside=True)
 
     async def _is_model_ready(self, name: str, version: str) -> bool:
         try:
