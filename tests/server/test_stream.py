@@ -138,6 +138,20 @@ def test_an_error_is_told_and_the_stream_lives_on(serving: Serving) -> None:
         assert stream.value() == 2
 
 
+def test_an_error_waits_for_its_turn(serving: Serving) -> None:
+    entry = pb.ModelInferRequest.InferInputTensor(name="IN", datatype="INT32", shape=[1])
+    entry.contents.int_contents.append(300)
+    slow = pb.ModelInferRequest(model_name="sleeps", id="slow", inputs=[entry])
+    unknown = pb.ModelInferRequest(model_name="nothing", id="unknown")
+    unreadable = pb.ModelInferRequest(model_name="sleeps", id="unreadable", inputs=[entry, entry])
+    decoupled = pb.ModelInferRequest(model_name="repeats", id="decoupled", inputs=[entry, entry])
+    with grpc.insecure_channel(serving.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        asked = iter([slow, unknown, unreadable, decoupled, slow])
+        ids = [answer.infer_response.id for answer in stub.ModelStreamInfer(asked)]
+    assert ids == ["decoupled", "slow", "unknown", "unreadable", "slow"]
+
+
 def test_an_error_as_the_status_of_the_stream(serving: Serving) -> None:
     request = pb.ModelInferRequest(model_name="nothing", id="x")
     with grpc.insecure_channel(serving.grpc) as channel:

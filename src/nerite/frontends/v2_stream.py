@@ -116,6 +116,7 @@ class InferStream:
             message.parameters[_EMPTY_FINAL].bool_param
         )
         turn = _Turn(Request(message.model_name, {}, id=message.id), wants_empty)
+        ordered = True  # an unknown model, too
         try:
             model = self._server.find(message.model_name, message.model_version)
             ordered = not model.decoupled
@@ -124,8 +125,9 @@ class InferStream:
             turn.target = target_of(model, form, self._regions)
             turn.request = placed(turn.request, turn.target)
         except Exception as error:
-            self._ready.append(_error(turn, _told(error)))
-            self._news.set()
+            if ordered:
+                self._turns.append(turn)
+            self._take(turn, ordered, _told(error))
             return
         self._open.add(turn)
         if ordered:
