@@ -281,7 +281,8 @@ def test_a_body_cut_short(serving: Serving) -> None:
         ("GET", "/v2/health/live", 200),
         ("GET", "/v2/models/nothing/ready", 404),
         ("GET", "/v2/models/nothing", 404),
-        ("GET", "/v2/models/add_sub/versions/x", 400),
+        ("GET", "/v2/models/add_sub/versions/1", 200),
+        ("GET", "/v2/models/add_sub/versions/7", 404),
         ("GET", "/v2/models/add_sub/", 404),
         ("GET", "/v3", 404),
         ("POST", "/v2/health/live", 405),
@@ -296,6 +297,30 @@ def test_status_of_a_path(serving: Serving, method: str, path: str, status: int)
     answer.read()
     connection.close()
     assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2/models/add_sub/versions/x"),
+        ("GET", "/v2/models/add_sub/versions/"),
+        ("GET", "/v2/models/add_sub/versions/-1/ready"),
+        ("POST", "/v2/models/add_sub/versions/x/infer"),
+        ("POST", "/v2/models/add_sub/versions//infer"),
+        ("POST", "/v2/models//infer"),
+        ("GET", "/v2/models//ready"),
+        ("POST", "/v2/models//trace/setting"),
+        ("POST", "/v2/repository/models//load"),
+        ("GET", "/v2/systemsharedmemory/region//status"),
+    ],
+)
+def test_a_path_that_names_nothing(serving: Serving, method: str, path: str) -> None:
+    connection = http.client.HTTPConnection(serving.http)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    said = json.loads(answer.read())["error"]
+    connection.close()
+    assert (answer.status, said[:9]) == (404, "Not Found")
 
 
 def test_metrics_count_requests(serving: Serving) -> None:

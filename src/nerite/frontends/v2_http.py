@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -22,6 +23,8 @@ from nerite.repository.config import to_dict
 from nerite.server import Server
 
 Route = Callable[[Exchange], None]
+# A name of nothing, or a version that is no number: Triton has no such path.
+_NO_PATH = re.compile(r"//|/$|^/v2/models/[^/]+/versions/(?![0-9]+(/|$))")
 
 
 class V2Http:
@@ -40,6 +43,8 @@ class V2Http:
 
     def route(self, head: Head) -> Route:
         """What answers this head, which clients repeat; it raises InferenceError."""
+        if _NO_PATH.search(head.path):
+            return not_found
         setting = self._settings.find(head.method, head.path)
         if setting is not None:
             return self._sized(setting)
