@@ -102,6 +102,7 @@ def test_status(client: Any, door: Any, region: Any) -> None:
     [
         ("/nerite_test", 300, 0, "failed to register shared memory region 'io': invalid args"),
         ("/nerite_test", 200, 100, "failed to register shared memory region 'io': invalid args"),
+        ("/nerite_test", 0, 0, "shared memory region 'io': unable to process address space"),
         ("/nothing_here", 8, 0, "Unable to open shared memory region: '/nothing_here'"),
         ("/../../etc/passwd", 8, 0, "Unable to open shared memory region"),
         ("/", 8, 0, "cannot register shared memory region 'io' - invalid shm key '/'"),

@@ -152,6 +152,10 @@ class Regions:
             if offset + size > os.fstat(fd).st_size:
                 os.close(fd)
                 raise _wrong_arguments(name)
+            if size == 0:
+                os.close(fd)
+                text = f"failed to register shared memory region '{name}': unable to process"
+                raise invalid(f"{text} address space: Invalid argument, its byte_size is 0")
             self._regions[name] = SystemRegion(name, key, offset, size, fd, self._rooms)
 
     def register_cuda(self, name: str, handle: bytes, device: int, size: int) -> None:
