@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -194,6 +195,18 @@ async def test_all_versions_or_none(start: Start, tmp_path: Path) -> None:
         await server.load("m")
         assert [await ask(server, 0, version) for version in ("", "1", "2")] == [1, 1, 1]
         assert server.find("m").version == 2
+
+
+@pytest.mark.parametrize(("number", "served"), [(0, []), (1, [3]), (2, [2, 3]), (9, [1, 2, 3])])
+async def test_the_latest_versions(
+    start: Start, tmp_path: Path, number: int, served: list[int]
+) -> None:
+    config = CONFIG + f"version_policy {{ latest {{ num_versions: {number} }} }}"
+    add_model(tmp_path, "m", config, adds(1))
+    for version in ("2", "3"):
+        shutil.copytree(tmp_path / "m" / "1", tmp_path / "m" / version)
+    async with start() as server:
+        assert [model.version for model in server.models] == served
 
 
 async def test_a_reload_leaves_what_has_not_changed(start: Start, tmp_path: Path) -> None:

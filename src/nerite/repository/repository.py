@@ -263,4 +263,5 @@ def _wanted(config: ModelConfig, versions: list[int]) -> list[int]:
         return versions
     if policy.HasField("specific"):
         return [version for version in versions if version in policy.specific.versions]
-    return versions[-max(policy.latest.num_versions, 1) :]
+    count = policy.latest.num_versions if policy.HasField("latest") else 1
+    return versions[-count:] if count else []
