@@ -144,8 +144,11 @@ def test_of_data_that_do_not_fit_the_last_is_named(
     inputs = [tensor(door, f"INPUT{index}", values, kind) for index in (0, 1)]
     for one in inputs:
         one.set_shape([4])
-    with pytest.raises(InferenceServerException, match=expected):
-        client.infer("add_sub", inputs)
+    for id in ("", "one", "two"):
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer("add_sub", inputs, request_id=id)
+        said = f"[request id: {id or '<id_unknown>'}] {expected}"
+        assert caught.value.message()[: len(said)] == said
 
 
 def test_unknown_version(client: Any, door: Any) -> None:

@@ -43,7 +43,10 @@ def decode(message: Any, regions: Regions) -> tuple[Request, OutputForm]:
     """
     inputs: Mapping[str, Tensor] | None = _filed(message, regions)
     if inputs is None:
-        inputs = _inputs(message, regions)
+        try:
+            inputs = _inputs(message, regions)
+        except Misfit as error:
+            raise error.of(message.id) from None
     wishes: dict[str, Wish] = {}
     for entry in message.outputs:
         if entry.name in wishes:

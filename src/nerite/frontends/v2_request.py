@@ -78,7 +78,10 @@ def raw_request(model: Model, version: str, body: Body) -> Request:
     known = math.prod(dim for dim in shape if dim != -1) * item
     full = tuple(len(body) // known if dim == -1 else dim for dim in shape)
     count = math.prod(full)
-    data = tensor_from(memoryview(body), spec.name, model.name, spec.datatype, full, count)
+    try:
+        data = tensor_from(memoryview(body), spec.name, model.name, spec.datatype, full, count)
+    except Misfit as error:
+        raise error.of("") from None
     return Request(model.name, {spec.name: data}, version)
 
 
@@ -142,10 +145,11 @@ class Template:
             return None
         return aligned((one.name, one.datatype, one.shape, one.size) for one in self._inputs)
 
-    def request(self, data: memoryview, values: Sequence[Any], regions: Regions) -> Request:
-        """The request. data: what follows the document; values: what was taken out of it.
-
-        Both go to the inputs in their order.
+    def request(
+        self, data: memoryview, values: Sequence[Any], regions: Regions, name: str
+    ) -> Request:
+        """The request. data: what follows the document; values: what was taken out of it. Both go
+        to the inputs in their order. name: an id that was taken out too, for errors.
         """
         layout, packed = self._layout, data
         if layout is not None and self._in_document and not data:
@@ -158,7 +162,11 @@ class Template:
             filed = regions.pack(self._filed, parts)
             if filed is not None:
                 return self._request._replace(inputs=filed)
-        return self._request._replace(inputs=self._tensors(data, iter(values), regions))
+        try:
+            tensors = self._tensors(data, iter(values), regions)
+        except Misfit as error:
+            raise error.of(name or self._request.id) from None
+        return self._request._replace(inputs=tensors)
 
     def _tensors(
         self, data: memoryview, values: Iterator[Any], regions: Regions
@@ -253,6 +261,10 @@ class Misfit(InferenceError):
 
     def __init__(self, message: str) -> None:
         super().__init__(Status.INVALID_ARG, message)
+
+    def of(self, id: str) -> InferenceError:
+        """The same with the request's id before it, as Triton says it."""
+        return invalid(f"{Request('', {}, id=id).label}{self.message}")
 
 
 def element_count(name: str, shape: tuple[int, ...], size: int) -> int:

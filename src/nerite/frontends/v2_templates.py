@@ -67,7 +67,7 @@ class Kept:
             template.values = values
             _keep(self._binary, text, template)
         data = memoryview(body)[length:]
-        request = template.request(data, template.values, self._regions)
+        request = template.request(data, template.values, self._regions, name)
         return request._replace(id=name) if name else request, template.form
 
     def of_json(self, body: Body) -> tuple[Request, OutputForm]:
@@ -85,7 +85,7 @@ class Kept:
             template = Template(self._model, self._version, document, False)
             if _were(pieces, values):
                 _keep(self._json, around, template)
-        request = template.request(memoryview(b""), values, self._regions)
+        request = template.request(memoryview(b""), values, self._regions, name)
         return request._replace(id=name) if name else request, template.form
 
 
