@@ -302,6 +302,46 @@ def test_status_of_a_path(serving: Serving, method: str, path: str, status: int)
     assert answer.status == status
 
 
+_EXPLICIT = "unexpected explicit tensor data for input tensor 'INPUT0' for model '{}'"
+
+
+@pytest.mark.parametrize(
+    ("kind", "contents", "expected"),
+    [
+        ("FP32", {"fp32_contents": [1.0] * 3}, "[request id: a] input byte size mismatch for input "
+         "'INPUT0' for model '{}'. Expected 16, got 12"),
+        ("FP32", {}, "[request id: a] input byte size mismatch for input 'INPUT0' for model '{}'. "
+         "Expected 16, got 0"),
+        ("BYTES", {"bytes_contents": [b"x"] * 3}, "[request id: a] expected 4 string elements for "
+         "inference input 'INPUT0' for model '{}', got 3"),
+        ("FP32", {"int_contents": [1] * 4}, _EXPLICIT + " of type 'INT32', expected datatype "
+         "'FP32', whose values go in fp32_contents"),
+        ("BF16", {}, "[request id: a] input byte size mismatch for input 'INPUT0' for model '{}'. "
+         "Expected 8, got 0"),
+        ("FP16", {"fp32_contents": [1.0] * 4}, _EXPLICIT + " of type 'FP32', expected datatype "
+         "'FP16', whose values go in raw_input_contents"),
+        ("FP32", {"fp32_contents": [1.0] * 4, "fp64_contents": [1.0] * 4}, _EXPLICIT + ", binary "
+         "data was already supplied."),
+    ],
+)  # fmt: skip
+def test_explicit_contents_that_do_not_fit(
+    serving: Serving, kind: str, contents: dict[str, Any], expected: str
+) -> None:
+    model = f"identity_{'string' if kind == 'BYTES' else kind.lower()}"
+    message = tritonclient.grpc.service_pb2.ModelInferRequest(model_name=model, id="a")
+    entry = message.inputs.add(name="INPUT0", datatype=kind, shape=[4])
+    entry.contents.SetInParent()
+    for field, values in contents.items():
+        getattr(entry.contents, field).extend(values)
+    with (
+        tritonclient.grpc.InferenceServerClient(serving.grpc) as opened,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        opened._client_stub.ModelInfer(message)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == expected.format(model)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -33,6 +33,7 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+_LARGEST = {field: datatype for datatype, field in _CONTENTS.items()}
 _ALLOWED = "triton_enable_empty_final_response"
 
 
@@ -178,28 +179,27 @@ def _input(entry: Any, message: Any, raw: Any, regions: Regions) -> Tensor:
 
 
 def _from_contents(entry: Any, model: str, shape: tuple[int, ...], count: int) -> Tensor:
-    field = _CONTENTS.get(entry.datatype)
-    if field is None:
+    field = _CONTENTS.get(entry.datatype, "raw_input_contents")
+    filled = [one.name for one, _ in entry.contents.ListFields()]
+    head = f"unexpected explicit tensor data for input tensor '{entry.name}' for model '{model}'"
+    if filled and filled[0] != field:
         raise invalid(
-            f"input '{entry.name}' of type {entry.datatype} for model '{model}' must be sent in "
-            "raw_input_contents"
+            f"{head} of type '{_LARGEST[filled[0]]}', expected datatype '{entry.datatype}', whose "
+            f"values go in {field}"
         )
-    values = getattr(entry.contents, field)
-    if len(values) != count:
-        raise invalid(
-            f"unexpected explicit tensor data for input tensor '{entry.name}' for model "
-            f"'{model}': expected {count} values in {field}, got {len(values)}"
-        )
-    if entry.datatype == "BYTES":
-        items = np.empty(count, dtype=object)
-        items[:] = list(values)
-        return items.reshape(shape)
+    if len(filled) > 1:
+        raise invalid(f"{head}, binary data was already supplied.")
+    values = list(getattr(entry.contents, field, ()))
     try:
-        return np.array(values, dtype=numpy_dtype(entry.datatype)).reshape(shape)
+        items = np.array(values, dtype=numpy_dtype(entry.datatype))
     except OverflowError:
         raise invalid(
             f"a value of input '{entry.name}' is outside the range of {entry.datatype}"
         ) from None
+    if len(values) == count:
+        return items.reshape(shape)
+    data = memoryview(to_bytes(items))
+    return tensor_from(data, entry.name, model, entry.datatype, shape, count)  # raises
 
 
 def _scheduling(parameters: Any) -> dict[str, Any]:
