@@ -118,6 +118,10 @@ STATE = 'state { input_name: "i" output_name: "o" data_type: TYPE_FP32 dims: [ 1
             "sequence batching preferred batch size must be <= max batch size for m",
         ),
         (
+            "oldest { max_candidate_sequences: -1 }",
+            "sequence batching 'max_candidate_sequences' must be non-negative, not -1 for m",
+        ),
+        (
             "direct { minimum_slot_utilization: 1.5 }",
             "sequence batching minimum slot utilization must be in range (0.0, 1.0] for m",
         ),

@@ -34,6 +34,11 @@ def sequence_batching(config: ModelConfig) -> Iterator[str]:
                 yield "sequence batching preferred batch size must be positive"
             if size > config.max_batch_size:
                 yield "sequence batching preferred batch size must be <= max batch size"
+    candidates = batching.oldest.max_candidate_sequences
+    if candidates < 0:
+        yield (
+            f"sequence batching 'max_candidate_sequences' must be non-negative, not {candidates}"
+        )
     if not 0.0 <= batching.direct.minimum_slot_utilization <= 1.0:
         yield "sequence batching minimum slot utilization must be in range (0.0, 1.0]"
     yield from _states(config)
