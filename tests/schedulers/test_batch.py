@@ -329,6 +329,17 @@ async def test_tritons_hook_holds_until_so_many_have_come(monkeypatch: pytest.Mo
     desk.close()
 
 
+@pytest.mark.parametrize(("text", "sent"), [("", ["a"]), ("many", ["a"]), (" 2 or so", [])])
+async def test_tritons_hook_is_read_as_by_atoi(
+    monkeypatch: pytest.MonkeyPatch, text: str, sent: list[str]
+) -> None:
+    monkeypatch.setenv("TRITONSERVER_DELAY_SCHEDULER", text)
+    desk = Desk(Batching(max_size=2))
+    desk.ask("a")
+    assert desk.sent == sent
+    desk.close()
+
+
 def test_answers_keep_the_order_of_requests() -> None:
     order = Order()
     told: list[str] = []

@@ -314,6 +314,15 @@ async def test_triton_s_hooks_hold_until_so_many_wait(monkeypatch: pytest.Monkey
     assert desk.rows == ["a", "A", "b"]
 
 
+async def test_hooks_that_are_no_numbers_hold_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITONSERVER_DELAY_SCHEDULER", "")
+    monkeypatch.setenv("TRITONSERVER_BACKLOG_DELAY_SCHEDULER", "some")
+    desk = Desk(slots=1)
+    desk.ask("a", 1, "start,end")
+    assert desk.rows == ["a"]
+    desk.close()
+
+
 async def test_oldest_takes_one_of_each_sequence() -> None:
     desk = Desk(OLDEST, slots=4)
     desk.ask("x", 9, "start,end")

@@ -5,7 +5,6 @@ executes. Without dynamic batching a batch is one request.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from nerite.core.errors import InferenceError, Status
 from nerite.core.layout import shape_of
 from nerite.core.request import Request
 from nerite.schedulers.base import Executor, Pool
+from nerite.schedulers.hooks import HOLD, held
 from nerite.schedulers.queue import Levels, Queue
 
 # Of so many calls or more that are no full batch, half goes first to who has little to do: one half
@@ -22,8 +22,6 @@ from nerite.schedulers.queue import Levels, Queue
 _HALVED = 4
 # The front may read requests for longer than an instance works on the first of them.
 _PATIENCE_NS = 150_000
-# Triton's test hook: nothing is scheduled before so many requests have come.
-HOLD = "TRITONSERVER_DELAY_SCHEDULER"
 
 
 class Batching(NamedTuple):
@@ -78,7 +76,7 @@ class BatchScheduler:
         self._queue = Queue(levels, self._dispatch)
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._held = int(os.environ.get(HOLD, "0")) if batching.max_size > 1 else 0
+        self._held = held(HOLD) if batching.max_size > 1 else 0
         # Whether a call that finds an instance free goes to it at once.
         self._straight = not (self._held or batching.delay_ns)
         self._simple = not (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,17 +16,14 @@ from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Request
 from nerite.schedulers.base import Pool
-from nerite.schedulers.batch import HOLD
 from nerite.schedulers.controls import Controls
 from nerite.schedulers.direct import Direct, DirectBatch
+from nerite.schedulers.hooks import HOLD, HOLD_BACKLOG, held
 from nerite.schedulers.oldest import Oldest, OldestBatch
 from nerite.schedulers.queue import cancelled
 from nerite.schedulers.slots import Bench, Reason, Seats, Sequence, Slot
 
 log = logging.getLogger(__name__)
-
-# Triton's test hook: with HOLD, direct batches also wait for so many requests in the backlog.
-_HOLD_BACKLOG = "TRITONSERVER_BACKLOG_DELAY_SCHEDULER"
 
 
 class Sequencing(NamedTuple):
@@ -74,8 +70,8 @@ class SequenceScheduler:
         self._closed = False
         self._idle: asyncio.TimerHandle | None = None
         direct = isinstance(sequencing.strategy, Direct)
-        self._held = int(os.environ.get(HOLD, "0")) if direct else 0
-        self._held_backlog = int(os.environ.get(_HOLD_BACKLOG, "0"))
+        self._held = held(HOLD) if direct else 0
+        self._held_backlog = held(HOLD_BACKLOG)
 
     def _batch(self, bench: Bench, on_execute: Callable[[list[Call]], None]) -> _Batch:
         strategy = self._sequencing.strategy
