@@ -88,6 +88,8 @@ def test_flags(arguments: list[str], name: str, value: Any) -> None:
         (["--cache-config=size=1"], "--cache-config option format is '<cache>,<setting>=<value>'"),
         (["--metrics-config=a"], "--metrics-config option format is <setting>=<value>. Got a"),
         (["--rate-limit-resource=R"], "--rate-limit-resource option format is"),
+        (["--rate-limit-resource=:4"], "--rate-limit-resource option format is"),
+        (["--rate-limit-resource=R:-1"], "is out of bound. Got -1; it must be at least 0"),
         (["--http-header-forward-pattern=("], "'(' is not a regular expression"),
         (["--http-restricted-api=helth:a=b"], "unknown restricted api 'helth'"),
         (["--grpc-restricted-protocol=helth:a=b"], "unknown restricted protocol 'helth'"),

@@ -135,13 +135,13 @@ def _metric(text: str) -> tuple[str, str]:
 
 def _resource(text: str) -> tuple[str, int, int]:
     name, *numbers = text.split(":")
-    if len(numbers) not in (1, 2):
+    if not name or len(numbers) not in (1, 2):
         raise ValueError(
             "--rate-limit-resource option format is '<resource_name>:<count>:<device>' or "
             f"'<resource_name>:<count>'. Got {text}"
         )
-    count, device = (int(NUMBER.read(number)) for number in (*numbers, "-1")[:2])
-    return name, count, device
+    count, device = (*numbers, "-1")[:2]
+    return name, COUNT.read(count), NUMBER.read(device)
 
 
 def _word(text: str) -> str:
