@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from nerite.cache.base import Cache
+from nerite.core.arguments import checked
 from nerite.core.call import Call, Deliver, Responses
 from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.errors import InferenceError, Status, invalid
@@ -342,7 +343,8 @@ class Server:
         return not call.ended and endless(call, self.models)
 
     def infer(self, request: Request) -> Responses:
-        """The same for those who await the answers."""
+        """The same for those who await the answers, and may give arguments of wrong types."""
+        request = checked(request)
         return self.taking(request.model, request.version).infer(request)
 
     def taking(self, name: str, version: str = "") -> Model:
