@@ -178,7 +178,13 @@ class Model:
             deliver = self._order.place(deliver)
         call = Call(request, partial(self._deliver, deliver), batch_size)
         self._open += 1
-        self._submit(call)
+        try:
+            self._submit(call)
+        except Exception as error:  # a call that nobody has would be waited for at close
+            log.exception("model '%s' could not take a request", self.name)
+            text = f"{request.label}the request could not be taken: {error}"
+            if not call.fail(InferenceError(Status.INTERNAL, text)):
+                raise
         return call
 
     def infer(self, request: Request) -> Responses:

@@ -169,3 +169,18 @@ async def test_arguments_of_wrong_types(models: Path, wrong: dict[str, Any], tex
     sync_server = nerite.SyncServer(models)
     with pytest.raises(nerite.InferenceError, match=text):
         sync_server.infer(request(1)._replace(**wrong))
+
+
+async def test_a_request_that_cannot_be_sent_is_not_left_open(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = nerite.Server(models)
+    await server.start()
+    try:
+        with pytest.raises(nerite.InferenceError, match="surrogates not allowed"):
+            await server.infer(request(1)._replace(id="\ud800")).one()
+        assert (await server.infer(request(1)).one()).outputs["OUT"].tolist() == [0]
+    finally:
+        await server.close(timeout=1)
+    assert "could not take a request" in caplog.text
+    assert "cut off" not in caplog.text

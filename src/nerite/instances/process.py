@@ -106,6 +106,8 @@ class ProcessInstance:
         self.broken = None
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
+        # First of all: what raises here leaves no execution behind that never ends.
+        written = [self._heads.of_request(call.request) for call in calls]
         self.in_flight += 1
         self._unsent += 1
         # A worker with nothing to do begins at once; else, what comes in the same turn of the loop
@@ -116,7 +118,7 @@ class ProcessInstance:
             self._turn.add(self._end_turn)
         batch = 0
         left = len(calls)
-        for call in calls:
+        for call, (head, payload) in zip(calls, written, strict=True):
             number = next(self._numbers)
             batch = batch or number  # an execution has the number of its first call
             left -= 1
@@ -127,7 +129,6 @@ class ProcessInstance:
             flags = 0 if left else wire.LAST
             if call.cancelled:
                 flags |= wire.CANCELLED
-            head, payload = self._heads.of_request(call.request)
             self._entries.append(wire.entry(number, batch, 0, 0, flags, head, payload, 0))
         self._batches[batch] = done, calls
         if idle:
