@@ -40,6 +40,7 @@ SCATTER = TENSORS + "max_batch_size: 4 batch_output { source_input: 'a' "
         "",
         TENSORS + "backend: 'pytorch' platform: 'torch_aoti'",
         TENSORS + "backend: 'mine' platform: 'whatever'",
+        "metric_tags { key: '2_Tags' value: 'any-value' }",
         of_input("[ 2, 3 ] reshape { shape: [ 6 ] }"),
         of_output("[ 2, -1, 4 ] reshape { shape: [ 1, 2, -1, 2, 2 ] }"),
         "max_batch_size: 2" + of_input("[ 1 ] reshape { shape: [] }"),
@@ -56,6 +57,11 @@ def test_what_is_right(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (
+            "metric_tags { key: 'bad-key' value: 'x' }",
+            "metric_tags key 'bad-key' cannot be in a label's name, which takes A-Z, a-z, 0-9 and _ "
+            "for m",
+        ),
         ("input { data_type: TYPE_FP32 dims: 1 }", "model input must specify 'name' for m"),
         ("input { name: 'a' dims: 1 }", "model input 'a' must specify 'data_type' for m"),
         ("input { name: 'a' data_type: TYPE_FP32 }", "model input 'a' must specify 'dims' for m"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -64,6 +65,14 @@ def _metrics(config: ModelConfig) -> Iterator[str]:
             yield "metric control must specify 'histogram_options'"
         if not control.histogram_options.buckets:
             yield "histogram options must specify non-empty 'buckets'"
+
+
+def _metric_tags(config: ModelConfig) -> Iterator[str]:
+    """One label that Prometheus does not take costs it the metrics of all models."""
+    for key in config.metric_tags:
+        if not re.fullmatch("[A-Za-z0-9_]+", key):
+            takes = "which takes A-Z, a-z, 0-9 and _"
+            yield f"metric_tags key '{key}' cannot be in a label's name, {takes}"
 
 
 def _response_cache(config: ModelConfig) -> Iterator[str]:
@@ -189,6 +198,7 @@ def _instance_groups(config: ModelConfig) -> Iterator[str]:
 _RULES: tuple[Callable[[ModelConfig], Iterator[str]], ...] = (
     _dynamic_batching,
     _metrics,
+    _metric_tags,
     sequence_batching,
     _response_cache,
     _tensors,
