@@ -89,7 +89,7 @@ class Options:
 
     def check(self) -> None:
         """Raises InvalidArgumentError without a repository, TypeError for values of wrong types."""
-        if self.model_repository is None:
+        if self.model_repository in (None, "", []):
             raise InvalidArgumentError("Model repository must be specified.")
         for option in fields(self):
             value = getattr(self, option.name)
@@ -105,8 +105,6 @@ class Options:
             if not isinstance(value, expected):
                 wanted = " or ".join(_TYPES.get(one, one.__name__) for one in expected)
                 raise TypeError(f"{option.name} must be {wanted}, not {value!r}")
-        if not self.model_repository:
-            raise InvalidArgumentError("--model-repository must be specified")
 
     def server(self, log: Log | None) -> SyncServer:
         """The server that was asked for, not started. Raises Triton's exceptions."""
