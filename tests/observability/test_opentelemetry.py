@@ -207,9 +207,17 @@ def test_a_missing_library_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPat
         spans.Spans(from_config([("", "mode", "opentelemetry")]))
 
 
-def test_an_option_that_is_no_number() -> None:
+@pytest.mark.parametrize("value", ["soon", "-1", str(1 << 32)])
+def test_an_option_that_is_no_number(value: str) -> None:
     settings = from_config(
-        [("", "mode", "opentelemetry"), ("opentelemetry", "bsp_schedule_delay", "soon")]
+        [("", "mode", "opentelemetry"), ("OpenTelemetry", "bsp_schedule_delay", value)]
     )
-    with pytest.raises(ValueError, match="'bsp_schedule_delay' is 'soon'"):
+    expected = f"'bsp_schedule_delay' is '{value}': it must be a number from 0 to 4294967295"
+    with pytest.raises(ValueError, match=expected):
         spans.Spans(settings)
+
+
+@pytest.mark.parametrize("setting", [("bar", "file", "x"), ("", "mode", "Bar")])
+def test_a_mode_that_there_is_not(setting: tuple[str, str, str]) -> None:
+    with pytest.raises(ValueError, match="invalid value for trace mode option: bar. Available"):
+        from_config([setting])

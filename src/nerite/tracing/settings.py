@@ -62,7 +62,7 @@ def from_config(config: Iterable[tuple[str, str, str]]) -> TraceSettings:
     options: list[tuple[str, str]] = []
     values: dict[str, Any] = {}
     for mode, name, value in config:
-        if mode == "opentelemetry":
+        if mode and _mode(mode) == "opentelemetry":
             options.append((name, value))
         elif name == "level":
             levels.add(_LEVELS.get(value.upper(), ""))

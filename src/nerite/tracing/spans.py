@@ -14,6 +14,7 @@ _MISSING = (
     "trace mode opentelemetry needs OpenTelemetry's SDK and its OTLP exporter: "
     "pip install 'nerite[telemetry]'"
 )
+_MOST = (1 << 32) - 1
 
 
 class Spans:
@@ -129,8 +130,12 @@ def _endpoint(url: str | None) -> dict[str, str]:
 
 
 def _number(values: dict[str, str], name: str) -> int:
+    """Triton's are of 32 bits."""
     try:
-        return int(values[name])
+        number = int(values[name])
     except ValueError:
-        text = f"trace setting '{name}' is '{values[name]}': it must be a number"
-        raise ValueError(text) from None
+        number = -1
+    if not 0 <= number <= _MOST:
+        text = f"trace setting '{name}' is '{values[name]}': it must be a number from 0 to {_MOST}"
+        raise ValueError(text)
+    return number
