@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nerite import cli
 from nerite.settings import OPTIONS, parse
 from nerite.settings.others import DEPRECATED, IGNORED
 from nerite.settings.reference import document
@@ -30,6 +31,18 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for option in (*OPTIONS, *IGNORED, *DEPRECATED):
         assert f"--{option.flag}" in said
     assert max(map(len, said.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("program", ["serve", "tritonserver", "fastdeployserver"])
+def test_help_says_the_programs_own_address(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "--help"])
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--help"]) if program == "serve" else getattr(cli, program)()
+    said = " ".join(capsys.readouterr().out.split())
+    own = "127.0.0.1" if program == "serve" else "0.0.0.0"
+    assert f"to other machines (nerite) (default: {own}) [NERITE_HOST]" in said
 
 
 def test_what_has_no_effect_yet_says_so() -> None:

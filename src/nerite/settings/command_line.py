@@ -37,12 +37,13 @@ def parse(
     status 0 when help was asked for. defaults: where a program's differ from ours.
     """
     environment = os.environ if environment is None else environment
+    defaults = defaults or {}
     if "--help" in argv or "-h" in argv:
-        print(usage(program))
+        print(usage(program, defaults))
         sys.exit(0)
     try:
         given = {**_from_environment(environment), **_from_flags(argv)}
-        settings = complete(given, defaults or {})
+        settings = complete(given, defaults)
         check(settings)
         settings.notices += _misspelt(environment)
     except (UsageError, ValueError) as error:

@@ -145,9 +145,13 @@ def _resource(text: str) -> tuple[str, int, int]:
 
 
 def _word(text: str) -> str:
-    if not text.strip():
+    return _filled(text.strip())
+
+
+def _filled(text: str) -> str:
+    if not text:
         raise ValueError("Invalid option value. Got an empty one")
-    return text.strip()
+    return text
 
 
 def _url(text: str) -> str:
@@ -204,6 +208,7 @@ GPU_LIMIT = Kind("<gpu>:<fraction>", _gpu_limit)
 WORD = Kind("text", _word)
 URL = Kind("url", _url)
 PATH = Kind("path", str)
+FOLDER = Kind("path", _filled)  # an empty path is the current folder, which nobody has named
 BOOLEAN = Kind("true|false", _boolean)
 NUMBER = whole("number")
 COUNT = whole("number", 0)

@@ -92,10 +92,10 @@ class Settings:
         kinds.choice("default", "ISO8601", "json"),
         "`default` and `ISO8601` are Triton's lines; `json` is one object per line",
     )
-    log_file: str = _option("", kinds.PATH, "write the log to this file instead of stderr")
+    log_file: str = _option("", kinds.PATH, "append the log to this file instead of the console")
 
     model_repository: list[str] = _options(
-        kinds.PATH,
+        kinds.FOLDER,
         "folder of models. Without it the embedded painter is served",
         aliases=["model-store"],
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from nerite.settings import kinds
 from nerite.settings.options import OPTIONS, Option
@@ -29,8 +31,8 @@ for a `--model-repository`. [security.md](security.md) explains the flags that k
 """
 
 
-def usage(program: str) -> str:
-    """All flags by group, for --help."""
+def usage(program: str, defaults: Mapping[str, Any]) -> str:
+    """All flags by group, for --help. defaults: where the program's differ from ours."""
     lines = [f"Usage: {program} [options]", ""]
     lines.append("Serve a Triton model repository, or without one the embedded painter.")
     for group, options in itertools.groupby(OPTIONS, lambda option: option.group):
@@ -38,7 +40,8 @@ def usage(program: str) -> str:
         for option in options:
             names = ", ".join(f"--{name}" for name in (option.flag, *option.aliases))
             lines.append(f"  {names} <{option.kind.shown.strip('<>')}>")
-            text = f"{option.text}{_marks(option, ' (%s)')}{_default(option)} [{option.variable}]"
+            own = replace(option, default=defaults.get(option.name, option.default))
+            text = f"{option.text}{_marks(option, ' (%s)')}{_default(own)} [{option.variable}]"
             lines += textwrap.wrap(
                 text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8, break_on_hyphens=False
             )
