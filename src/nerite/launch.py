@@ -29,7 +29,7 @@ from nerite.frontends.machine import Machine
 from nerite.frontends.metrics import Metrics, MetricsConfig
 from nerite.frontends.regions import Regions
 from nerite.frontends.v2_grpc import grpc_listener
-from nerite.instances.host_policy import cores_of
+from nerite.instances.host_policy import Cores, cores_of
 from nerite.instances.rate_limiter import RateLimiter
 from nerite.placing import Placing
 from nerite.repository.repository import Repository
@@ -228,8 +228,8 @@ class Launch:
         wanted = _read(lambda: ports.grpc_port(options, self._keys))
         try:
             sock = ports.bind(address, port, shared=options.reuse_grpc_port)
-        except OSError:
-            raise StartError(_taken("GRPC", address, port)) from None
+        except OSError as error:
+            raise StartError(ports.not_bound("GRPC", address, port, error)) from None
         listener = grpc_listener(server, nerite.__version__, self._regions, wanted)
         port = sock.getsockname()[1]
         await listener.start(sock, tls)
@@ -250,9 +250,9 @@ class Launch:
         tls = _read(lambda: ports.http_tls(options))
         try:
             sock = ports.bind(address, wanted, shared=options.reuse_http_port)
-        except OSError:
+        except OSError as error:
             service = name.removesuffix("Service").strip()
-            raise StartError(_taken(service, address, wanted)) from None
+            raise StartError(ports.not_bound(service, address, wanted, error)) from None
         listener = ports.http_listener(handler, options, self._keys, address, turn)
         port: int = sock.getsockname()[1]
         await listener.start(sock, tls)
@@ -369,13 +369,14 @@ def _placing(options: Settings) -> Placing:
         backend_directory=Path(options.backend_directory),
         worker_timeout=options.worker_timeout,
         limiter=RateLimiter(options.rate_limit_resource) if limited else None,
-        policies=_read(lambda: cores_of(options.host_policy)),
+        policies=_cores(options),
         settings=settings,
         complete=not options.disable_auto_complete_config,
     )
 
 
-def _taken(service: str, address: str, port: int) -> str:
-    return (
-        f"failed to start {service} service: Unavailable - Socket '{address}:{port}' already in use"
-    )
+def _cores(options: Settings) -> dict[str, Cores]:
+    try:
+        return cores_of(options.host_policy)
+    except ValueError as error:
+        raise StartError(f"--host-policy: {error}") from None

@@ -56,6 +56,16 @@ def test_what_is_wrong(tmp_path: Path, setting: str, value: str, text: str) -> N
         cores_of([("cpu", setting, value)], tmp_path)
 
 
+def test_cores_that_this_machine_lacks(caplog: pytest.LogCaptureFixture) -> None:
+    count = os.cpu_count() or 1
+    cores_of([("p", "cpu-cores", f"0-{count + 1},{count + 5}")])
+    said = f"host policy 'p' names cores that this machine lacks: {count}-{count + 1},{count + 5}"
+    assert said in caplog.text
+    caplog.clear()
+    cores_of([("p", "cpu-cores", f"0-{count - 1}")])
+    assert not caplog.text
+
+
 def write(folder: Path, groups: str) -> None:
     (folder / "m" / "1").mkdir(parents=True)
     (folder / "m" / "1" / "model.py").write_text(CODE)

@@ -103,6 +103,28 @@ def test_a_taken_port(serve: Serve, models: Path) -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("nohost.invalid", ""),  # each system has its own words
+        ("ü..host", "'ü..host' is no host name"),
+        ("192.0.2.1", "Cannot assign requested address"),
+    ],
+)
+@pytest.mark.parametrize("service", ["HTTP", "GRPC"])
+def test_an_address_that_is_not_this_machines(
+    serve: Serve, models: Path, service: str, address: str, reason: str
+) -> None:
+    flag = f"--{service.lower()}-address"
+    serving = serve(f"--model-repository={models}", f"{flag}={address}")
+    assert serving.wait() == 1
+    said = serving.lines[-1]
+    start = f"error: failed to start {service} service: cannot listen at '{address}:0': {reason}"
+    assert said.startswith(start)
+    assert f"{flag} (or --host) takes an address of this machine" in said
+    assert "in use" not in said
+
+
 def test_a_missing_repository(serve: Serve, tmp_path: Path) -> None:
     serving = serve("--model-repository", tmp_path / "models" / "none")
     assert serving.wait() == 1
@@ -212,6 +234,10 @@ def test_a_server_without_its_repository_may_stay(serve: Serve) -> None:
     [
         ("--htp-port=1", "unknown argument '--htp-port=1'; did you mean --http-port?"),
         ("--http-port=eight", "Invalid option value. Got eight"),
+        ("--model-repository=", "Invalid option value. Got an empty one"),
+        ("--trace-config=bar,file=x", "error: --trace-config: invalid value for trace mode option"),
+        ("--host-policy=p,cpu-cores=x", "error: --host-policy: 'x' are no cores"),
+        ("--host-policy=p,numa-node=x", "error: --host-policy: this machine has no NUMA node 'x'"),
         ("--strict-readiness=maybe", "maybe (neither true, on, 1 nor false, off, 0)"),
     ],
 )

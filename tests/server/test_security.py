@@ -90,10 +90,20 @@ def test_api_keys_and_streams(serve: Serve, repository: Path, tmp_path: Path) ->
 
 def test_a_key_file_that_cannot_be_used(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("# none\n")
-    for name, expected in (("keys", "holds no key"), ("none", "No such file or directory")):
-        serving = serve(f"--api-key-file={tmp_path / name}")
+    (tmp_path / "utf16").write_text("secret\n", encoding="utf-16")
+    (tmp_path / "nul").write_text("# no mark\nsecret\n", encoding="utf-16-le")
+    (tmp_path / "folder").mkdir()
+    for name, expected in (
+        ("keys", "holds no key"),
+        ("none", "cannot be read: No such file or directory"),
+        ("folder", "cannot be read: Is a directory"),
+        ("utf16", "is not UTF-8 text: invalid start byte at byte 0"),
+        ("nul", "has a control character in line 1"),
+    ):
+        path = tmp_path / name
+        serving = serve(f"--api-key-file={path}")
         assert serving.wait() == 1
-        assert expected in serving.lines[-1]
+        assert serving.lines[-1].startswith(f"error: --api-key-file {path} {expected}")
 
 
 def status(address: str, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> int:

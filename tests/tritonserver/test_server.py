@@ -34,7 +34,11 @@ def test_a_server_that_was_not_started(models: Path) -> None:
     [
         ({"server_id": 1}, TypeError, "server_id must be a str, not 1"),
         ({"model_repository": 1}, TypeError, "model_repository must be a str or list"),
-        ({"model_repository": None}, tritonserver.InvalidArgumentError, "^Model repository must be"),
+        (
+            {"model_repository": None},
+            tritonserver.InvalidArgumentError,
+            "^Model repository must be",
+        ),
         ({"model_repository": []}, tritonserver.InvalidArgumentError, "^Model repository must be"),
         ({"model_repository": "none"}, tritonserver.InternalError, "'none' does not exist"),
         ({"log_file": "/none/log"}, tritonserver.InvalidArgumentError, "cannot write the log"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,23 @@ class ApiKeys:
 
     @classmethod
     def read(cls, path: str) -> ApiKeys:
-        """Raises ValueError and OSError."""
-        lines = (line.strip() for line in Path(path).read_bytes().splitlines())
-        keys = [line for line in lines if line and not line.startswith(b"#")]
+        """One in each line of a file of UTF-8 text. Raises ValueError."""
+        file = f"--api-key-file {path}"
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            text = f"{file} is not UTF-8 text: {error.reason} at byte {error.start}"
+            raise ValueError(text) from None
+        lines = [line.strip(" \t") for line in text.split("\n")]
+        for number, line in enumerate(lines, 1):
+            if re.search(r"[\x00-\x1f\x7f]", line):
+                raise ValueError(f"{file} has a control character in line {number}")
+        keys = [line for line in lines if line and not line.startswith("#")]
         if not keys:
-            raise ValueError(f"--api-key-file {path} holds no key; it has one in each line")
-        return cls(keys)
+            raise ValueError(f"{file} holds no key; it has one in each line")
+        return cls(key.encode() for key in keys)
 
     def problem(self, headers: Mapping[str, str]) -> str | None:
         """Why a request is not let in: None when it brings a key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -30,14 +31,35 @@ _COMPRESSION = {"none": "", "low": "gzip", "medium": "deflate", "high": "deflate
 
 
 def read_keys(settings: Settings) -> ApiKeys | None:
-    """The API keys, if any are asked for. Raises ValueError and OSError."""
+    """The API keys, if any are asked for. Raises ValueError."""
     return ApiKeys.read(settings.api_key_file) if settings.api_key_file else None
 
 
 def bind(address: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket; OSError when the port is taken. `shared`: by servers that all say so."""
+    """A listening socket. `shared`: by servers that all say so.
+
+    Raises OSError when the port is taken, or the address is not this machine's.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=2048, reuse_port=shared)
+    place = address, port
+    try:
+        return socket.create_server(place, family=family, backlog=2048, reuse_port=shared)
+    except TypeError:  # of the codec of names that are not ASCII
+        raise OSError(errno.EINVAL, f"'{address}' is no host name") from None
+
+
+def not_bound(service: str, address: str, port: int, error: OSError) -> str:
+    """What to tell of an address that `bind` refused: in Triton's words where the port is taken,
+    which it uses for all else too."""
+    start = f"failed to start {service} service: "
+    if error.errno == errno.EADDRINUSE:
+        return f"{start}Unavailable - Socket '{address}:{port}' already in use"
+    reason = (error.strerror or str(error)).partition(" (while")[0]
+    flag = f"--{service.lower()}"
+    return (
+        f"{start}cannot listen at '{address}:{port}': {reason}. {flag}-address (or --host) takes "
+        f"an address of this machine, 0.0.0.0 for all, and {flag}-port a port that is allowed you"
+    )
 
 
 def http_listener(

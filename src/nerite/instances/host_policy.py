@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -10,6 +12,7 @@ from pathlib import Path
 from nerite.core.errors import invalid
 
 Cores = frozenset[int]
+log = logging.getLogger(__name__)
 _NODES = Path("/sys/devices/system/node")
 
 
@@ -29,6 +32,10 @@ def cores_of(config: Iterable[tuple[str, str, str]], nodes: Path = _NODES) -> di
             raise ValueError(
                 f"host policy setting '{setting}' is not known: there are numa-node and cpu-cores"
             )
+    for policy, cores in named.items():
+        if lacking := [core for core in cores if core >= (os.cpu_count() or 1)]:
+            text = "host policy '%s' names cores that this machine lacks: %s"
+            log.warning(text, policy, _shown(lacking))
     return {**of_node, **named}
 
 
@@ -53,6 +60,13 @@ def _cores(text: str) -> Cores:
             raise ValueError(f"'{text}' are no cores; they are written as 0-3")
         cores.update(range(first, last + 1))
     return frozenset(cores)
+
+
+def _shown(cores: Iterable[int]) -> str:
+    """As `_cores` reads them."""
+    runs = itertools.groupby(enumerate(sorted(cores)), lambda pair: pair[1] - pair[0])
+    ends = [(run[0], run[-1]) for run in ([core for _, core in pairs] for _, pairs in runs)]
+    return ",".join(f"{first}-{last}" if first < last else f"{first}" for first, last in ends)
 
 
 def _node(number: str, nodes: Path) -> Cores:
