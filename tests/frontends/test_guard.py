@@ -113,7 +113,9 @@ def test_key_files(tmp_path: Path) -> None:
     file.write_text("# none\n")
     with pytest.raises(ValueError, match="holds no key"):
         ApiKeys.read(str(file))
-    with pytest.raises(OSError, match="none"):
+    file.write_text("first\n", encoding="utf-8-sig")  # as Notepad writes it
+    assert ApiKeys.read(str(file)).problem({"x-api-key": "first"}) is None
+    with pytest.raises(ValueError, match="none cannot be read: No such file or directory"):
         ApiKeys.read(str(tmp_path / "none"))
 
 
