@@ -159,6 +159,8 @@ def test_every_kind_of_input(server: tritonserver.Server) -> None:
         ({"inputs": {"fp32_in": object()}}, "must support __dlpack__"),
         ({"inputs": {"fp32_in": [[1], [2, 3]]}}, "Conversion from"),
         ({"parameters": {"a": None}}, "Can't convert .* to Request Parameter 'a'"),
+        ({"request_id": 5}, "id is an int: it takes a str"),
+        ({"timeout": "soon"}, "timeout_us is a str: it takes an int"),
         ({"output_memory_type": "moon"}, "Invalid memory type 'moon'"),
         ({"response_queue": asyncio.Queue}, "must be a queue.SimpleQueue"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nerite.core.arguments import checked
 from nerite.core.call import Call
 from nerite.frontends.v2_metadata import model_metadata
 from nerite.frontends.v2_statistics import statistics
@@ -82,7 +83,7 @@ class Model:
         def submit(core: Core) -> Call:
             version = core.find(asked.model, asked.version).version
             responses.model = Model(self._server, asked.model, version)  # before the first answer
-            return core.submit(asked, responses.deliver)
+            return core.submit(checked(asked), responses.deliver)
 
         responses.asked(self._server.ask(submit))
 
