@@ -184,3 +184,9 @@ async def test_a_request_that_cannot_be_sent_is_not_left_open(
         await server.close(timeout=1)
     assert "could not take a request" in caplog.text
     assert "cut off" not in caplog.text
+
+
+def test_what_is_no_request(models: Path) -> None:
+    asked: Any = {"model": "counts", "inputs": {}}
+    with pytest.raises(nerite.InferenceError, match="request is a dict: it takes a nerite.Request"):
+        nerite.SyncServer(models).infer(asked)

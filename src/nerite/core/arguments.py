@@ -28,6 +28,7 @@ def checked(request: Request) -> Request:
 
     Raises InferenceError that names the argument which is of a wrong type.
     """
+    _check("request", request, (Request,), "a nerite.Request")
     for name, types in _PLAIN:
         _check(name, getattr(request, name), types)
     _check_inputs(request.inputs)
