@@ -106,19 +106,11 @@ class ProcessInstance:
         self.broken = None
 
     def execute(self, calls: list[Call], done: Callable[[], None]) -> None:
-        # First of all: what raises here leaves no execution behind that never ends.
-        written = [self._heads.of_request(call.request) for call in calls]
-        self.in_flight += 1
-        self._unsent += 1
-        # A worker with nothing to do begins at once; else, what comes in the same turn of the loop
-        # goes into the same message.
-        idle = self.in_flight == 1 and not self._turn.begun
-        if not (idle or self._awaited):
-            self._awaited = True
-            self._turn.add(self._end_turn)
         batch = 0
         left = len(calls)
-        for call, (head, payload) in zip(calls, written, strict=True):
+        for call in calls:
+            # First of all: what raises here leaves nothing behind that never ends.
+            head, payload = self._heads.of_request(call.request)
             number = next(self._numbers)
             batch = batch or number  # an execution has the number of its first call
             left -= 1
@@ -131,9 +123,16 @@ class ProcessInstance:
                 flags |= wire.CANCELLED
             self._entries.append(wire.entry(number, batch, 0, 0, flags, head, payload, 0))
         self._batches[batch] = done, calls
-        if idle:
+        self.in_flight += 1
+        self._unsent += 1
+        # A worker with nothing to do begins at once; else, what comes in the same turn of the loop
+        # goes into the same message.
+        if self.in_flight == 1 and not self._turn.begun:
             self._flush()
             self._expect()
+        elif not self._awaited:
+            self._awaited = True
+            self._turn.add(self._end_turn)
         if self._deadline is not None:
             self._deadline.begin()
 
