@@ -58,6 +58,31 @@ def test_a_reader_that_fails_does_not_leave_a_worker_that_hears_nothing(
     assert "ValueError: it cannot be taken" in capfd.readouterr().err
 
 
+def test_a_main_thread_at_work_hears_at_a_glance() -> None:
+    ours, theirs = socket.socketpair()
+    heard: list[int] = []
+    held = threading.Event()
+
+    def aside(message: wire.Message) -> bool:
+        heard.append(message.kind)
+        if message.kind == wire.CANCEL:
+            held.set()
+        return message.kind != wire.LOAD
+
+    worker = Inbox(ours, aside, _Leaving(), stream.Memory(lambda message: None))
+    with theirs:
+        worker.glance()
+        assert heard == []
+        stream.send(theirs, [*wire.encode(wire.HOLD, {}), *wire.encode(wire.LOAD, {})])
+        worker.glance()
+        assert heard == [wire.HOLD, wire.LOAD]
+        stream.send(theirs, wire.encode(wire.CANCEL, {}))
+        worker.pause(held, 60)
+        assert heard == [wire.HOLD, wire.LOAD, wire.CANCEL]
+        worker.pause(threading.Event(), 0.01)  # not for ever
+        assert worker.next().kind == wire.LOAD
+
+
 class _Counting:
     """A socket that counts how often somebody sleeps for it, and looks into it in vain."""
 
@@ -69,10 +94,10 @@ class _Counting:
         self.fileno = sock.fileno
         self.when_asleep: Callable[[], None] = lambda: None
 
-    def poll(self) -> Any:
+    def poll(self, timeout: float | None = None) -> Any:
         self.slept += 1
         self.when_asleep()
-        return self._arrivals.poll()
+        return self._arrivals.poll(timeout)
 
     def recvmsg_into(self, buffers: Any, size: int, flags: int) -> Any:
         try:

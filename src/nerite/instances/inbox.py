@@ -73,8 +73,10 @@ class Inbox:
         self._go_on()
         return message
 
-    def attend(self, done: Callable[[], bool]) -> None:
-        """In the main thread, whose model waits until `done`: read, unless another stands in."""
+    def attend(self, done: Callable[[], bool], seconds: float | None = None) -> None:
+        """In the main thread, whose model waits until `done`: read, unless another stands in.
+
+        seconds: to look at `done` again after, where nothing comes."""
         if threading.get_ident() != self._main:
             self.lend()
             return
@@ -84,9 +86,29 @@ class Inbox:
                 self._elsewhere = self._standby
             if not self._reading:
                 return
-            self._distribute(self._receive())
+            self._distribute(self._receive(seconds))
             self._reading = False
         self._go_on()
+
+    def glance(self) -> None:
+        """Between two answers of one execution: read what is there, if this is the main thread and
+        no other stands in. It may say that the next has to wait, or is not wanted."""
+        if threading.get_ident() != self._main:
+            return
+        with self._lock:
+            self._reading = not self._standby
+        if self._reading:
+            with contextlib.suppress(BlockingIOError):
+                self._distribute(self._arrived())
+            self._reading = False
+            self._go_on()
+
+    def pause(self, event: threading.Event, seconds: float) -> None:
+        """Wait so long for an event that what comes sets; the main thread reads that itself."""
+        end = time.monotonic() + seconds
+        if threading.get_ident() == self._main:
+            self.attend(lambda: event.is_set() or time.monotonic() >= end, seconds)
+        event.wait(max(0.0, end - time.monotonic()))
 
     def _go_on(self) -> None:
         """The main thread has read what it waited for, and works."""
@@ -136,13 +158,13 @@ class Inbox:
             self._standby = not self._reading
         self._wake.set()
 
-    def _receive(self) -> list[wire.Message]:
-        """What comes next. Who sleeps in recvmsg instead is woken for nothing whenever the front
-        process takes what it was sent."""
-        while True:
-            self._arrivals.poll()
+    def _receive(self, seconds: float | None = None) -> list[wire.Message]:
+        """What comes next, or nothing in so many seconds. Who sleeps in recvmsg instead is woken
+        for nothing whenever the front process takes what it was sent."""
+        while self._arrivals.poll(None if seconds is None else seconds * 1000):
             with contextlib.suppress(BlockingIOError):
                 return self._arrived()
+        return []
 
     def _arrived(self) -> list[wire.Message]:
         """What is there. Raises BlockingIOError when nothing is."""

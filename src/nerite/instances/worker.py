@@ -255,6 +255,7 @@ class Worker:
         )
         if not final:
             self._outbox.flush()  # the next may take its time
+            self._inbox.glance()
 
     def _write(self, answer: Response, places: Mapping[str, Span]) -> Response:
         """The same answer, its outputs written where they are wanted, if they can be."""
@@ -270,7 +271,7 @@ class Worker:
         if final:
             self._pace(number, False)
         elif event is not None:
-            event.wait(_MOST_HELD)
+            self._inbox.pause(event, _MOST_HELD)
 
     def _pace(self, number: int, held: bool) -> None:
         call = self._calls.get(number) or self._left.get(number)
