@@ -179,7 +179,7 @@ class Worker:
         try:
             said: dict[str, Any] = {"ready": self._check()}
         except Exception as error:
-            said = {"error": f"{type(error).__name__}: {error}"}
+            said = {"error": str(error)}
         self._outbox.post(wire.encode(wire.READY, said))
 
     def _loaded(self, fields: dict[str, Any]) -> None:

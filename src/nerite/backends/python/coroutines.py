@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any, Callable, Coroutine
+
+from nerite.backends.python.errors import RAISED
 
 Ended = Callable[[Any, Any], None]
 
@@ -35,10 +38,20 @@ class Coroutines:
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            thread = threading.Thread(target=self._loop.run_forever, name="execute", daemon=True)
+            thread = threading.Thread(target=_run, args=(self._loop,), name="execute", daemon=True)
             thread.start()
         return self._loop
 
     def close(self) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Until it is stopped: what ends a task by `sys.exit()` is thrown out of the loop as well."""
+    stopped = False
+    while not stopped:
+        with contextlib.suppress(RAISED):
+            loop.run_forever()
+            stopped = True
+    loop.close()

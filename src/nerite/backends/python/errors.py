@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from nerite.core.errors import Status
 
+# What a model's code may end in. `sys.exit()` and its like are that code's failure too, as in
+# Triton, and never the end of the thread, the worker or the server that runs it.
+RAISED = BaseException
+
 
 class TritonModelException(Exception):  # noqa: N818  the name is Triton's
     """Raised by this module for what a model.py did wrong; a model may raise it too."""

@@ -12,6 +12,7 @@ from typing import Any
 from nerite.backends.base import ModelSpec
 from nerite.backends.python import c_python_backend_utils
 from nerite.backends.python import triton_python_backend_utils as pb_utils
+from nerite.backends.python.errors import RAISED
 from nerite.core.errors import InferenceError, Status
 
 
@@ -51,7 +52,7 @@ def _class_in(file: Path, name: str) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except RAISED as error:
         traceback.print_exc()
         raise _refusal(describe(error)) from None
     found = getattr(module, "TritonPythonModel", None)

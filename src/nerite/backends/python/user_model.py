@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 from nerite.backends.base import Config, ModelSpec
 from nerite.backends.python.coroutines import Coroutines
-from nerite.backends.python.errors import TritonModelException
+from nerite.backends.python.errors import RAISED, TritonModelException
 from nerite.backends.python.model_config import (
     ModelConfig,
     using_decoupled_model_transaction_policy,
@@ -52,7 +52,7 @@ class PythonBackend:
             self._model = found()
             if hasattr(self._model, "initialize"):
                 self._model.initialize(_arguments(spec, config))
-        except Exception as error:
+        except RAISED as error:
             raise _failed_to_load(error) from error
         if hasattr(self._model, "is_ready"):
             self.check_ready = self._ask_ready
@@ -68,7 +68,7 @@ class PythonBackend:
                 responses = self._await(responses, requests, calls)
             if responses is not None:
                 self._answer(requests, responses)
-        except Exception as error:
+        except RAISED as error:
             self._fail(calls, requests, error)
         for call, request in zip(calls, requests):
             if request.release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
@@ -146,13 +146,16 @@ class PythonBackend:
     def _ask_ready(self) -> bool:
         """What the model's own `is_ready` says.
 
-        Raises what that raises, and TritonModelException when it returns no bool.
+        Raises InferenceError with what that raises, and when it returns no bool.
         """
-        answer = self._model.is_ready()
-        if hasattr(answer, "__await__"):
-            answer = self._coroutines.run(answer)
-        if not isinstance(answer, bool):
-            raise TritonModelException("is_ready() must return a boolean value")
+        try:
+            answer = self._model.is_ready()
+            if hasattr(answer, "__await__"):
+                answer = self._coroutines.run(answer)
+            if not isinstance(answer, bool):
+                raise TritonModelException("is_ready() must return a boolean value")
+        except RAISED as error:
+            raise InferenceError(Status.INTERNAL, describe(error)) from None
         return answer
 
     def unload(self) -> None:
@@ -161,7 +164,7 @@ class PythonBackend:
         if hasattr(self._model, "finalize"):
             try:
                 self._model.finalize()
-            except Exception as error:
+            except RAISED as error:
                 print(describe(error), file=sys.stderr, flush=True)
         self._model = None
 
@@ -179,7 +182,7 @@ def _complete(found: Any, spec: ModelSpec) -> dict[str, Any]:
     if spec.complete and hasattr(found, "auto_complete_config"):
         try:
             completed = found.auto_complete_config(completed)
-        except Exception as error:
+        except RAISED as error:
             raise _failed_to_load(error) from error
     if not isinstance(completed, ModelConfig):
         raise InferenceError(
