@@ -159,6 +159,10 @@ class Worker:
         try:
             backend = with_states(open_backend(fields["backend"]), spec.config)
             config = backend.load(spec)
+            policy = config.get("model_transaction_policy", {})
+            self._questions.decoupled = bool(policy.get("decoupled"))
+            self._check = getattr(backend, "check_ready", None)
+            self._loaded({"config": config, "checks_ready": self._check is not None})
         except InferenceError as error:
             self._loaded({"error": [error.status.name, error.message]})
             return None
@@ -167,10 +171,6 @@ class Worker:
             text = "".join(traceback.format_exception_only(type(error), error)).strip()
             self._loaded({"error": [Status.INTERNAL.name, text]})
             return None
-        policy = config.get("model_transaction_policy", {})
-        self._questions.decoupled = bool(policy.get("decoupled"))
-        self._check = getattr(backend, "check_ready", None)
-        self._loaded({"config": config, "checks_ready": self._check is not None})
         return backend
 
     def _check_ready(self) -> None:

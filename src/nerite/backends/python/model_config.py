@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 from typing import Any, Dict, Mapping, Union
+
+import numpy as np
 
 _Config = Dict[str, Any]  # noqa: UP006  evaluated, and workers may run on 3.8
 
@@ -18,11 +21,17 @@ class ModelConfig:
         read = json.loads(model_config) if isinstance(model_config, str) else dict(model_config)
         self._model_config: _Config = read
         self._name = str(read.get("name", ""))
+        self._where = f"in auto-complete-config function for model '{self._name}'"
 
     def as_dict(self) -> dict[str, Any]:
         return self._model_config
 
     def set_max_batch_size(self, max_batch_size: int) -> None:
+        try:
+            max_batch_size = operator.index(max_batch_size)
+        except TypeError:
+            text = f"must be an integer, and not {max_batch_size!r}"
+            raise ValueError(f"max_batch_size {self._where} {text}") from None
         known = self._model_config.get("max_batch_size", 0)
         if known > max_batch_size:
             raise ValueError(
@@ -49,12 +58,15 @@ class ModelConfig:
             )
         policy = self._model_config.setdefault("model_transaction_policy", {})
         for wanted in transaction_policy_dict.values():
+            if not isinstance(wanted, (bool, np.bool_)):
+                text = f"must be a bool, and not {wanted!r}"
+                raise ValueError(f"model transaction property 'decoupled' {self._where} {text}")
             if policy.get("decoupled", wanted) != wanted:
                 raise ValueError(
                     "trying to change decoupled property in auto-complete-config for model "
                     f"'{self._name}', which is already set to '{policy['decoupled']}'."
                 )
-            policy["decoupled"] = wanted
+            policy["decoupled"] = bool(wanted)
 
     def add_input(self, input: dict[str, Any]) -> None:
         """name, data_type ("TYPE_FP32"), dims, and if it may be left out, optional."""
@@ -65,7 +77,7 @@ class ModelConfig:
         self._add("output", output, ("name", "data_type", "dims"))
 
     def _add(self, kind: str, item: dict[str, Any], allowed: tuple[str, ...]) -> None:
-        where = f"in auto-complete-config function for model '{self._name}'"
+        where = self._where
         if "name" not in item:
             raise ValueError(f"{kind} {where} is missing 'name' property.")
         if any(key not in allowed for key in item):
@@ -75,6 +87,7 @@ class ModelConfig:
         for key in ("data_type", "dims"):
             if key not in item:
                 raise ValueError(f"{kind} '{item['name']}' {where} is missing '{key}' property.")
+        item = {**item, "dims": self._dims(f"{kind} '{item['name']}'", item["dims"])}
         known = self._model_config.setdefault(kind, [])
         for entry in known:
             if entry["name"] == item["name"]:
@@ -82,6 +95,13 @@ class ModelConfig:
                 entry.update(item)
                 return
         known.append(item)
+
+    def _dims(self, what: str, dims: Any) -> list[int]:
+        try:
+            return [operator.index(dim) for dim in dims]
+        except TypeError:
+            text = f"dims must be a list of integers, as [-1, 4], and not {dims!r}"
+            raise ValueError(f"{what} {self._where}: {text}") from None
 
     def _agree(self, kind: str, entry: dict[str, Any], item: dict[str, Any]) -> None:
         datatype = entry.get("data_type", "TYPE_INVALID")

@@ -190,7 +190,16 @@ def _complete(found: Any, spec: ModelSpec) -> dict[str, Any]:
             f"auto_complete_config function in model '{spec.name}' must return a valid "
             "pb.ModelConfig object.",
         )
-    return completed.as_dict()
+    config = completed.as_dict()
+    try:
+        json.dumps(config)
+    except (TypeError, ValueError) as error:
+        raise InferenceError(
+            Status.INTERNAL,
+            f"auto_complete_config in {spec.code} has completed the config with what is no JSON: "
+            f"{error}",
+        ) from None
+    return config
 
 
 def _arguments(spec: ModelSpec, config: dict[str, Any]) -> dict[str, str]:
