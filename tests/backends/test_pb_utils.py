@@ -1,6 +1,7 @@
 """triton_python_backend_utils, as a model.py or its author's tests import it."""
 
 import gc
+import json
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -208,3 +209,62 @@ def test_tensors_that_are_none() -> None:
         pb_utils.Tensor("", None)  # type: ignore[arg-type]
     with pytest.raises(pb_utils.TritonModelException, match="empty string"):
         pb_utils.Tensor("", np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (
+            {"a": 2**70},
+            "parameter 'a' is 1180591620717411303424: an integer must be within 64 bits",
+        ),
+        ({"a": -(2**63) - 1}, "parameter 'a'"),
+        ({"a": "\ud800"}, r"parameter 'a' is '\\ud800': a string must be text"),
+        ({"\ud800": 1}, r"parameter '\\ud800'"),
+    ],
+)
+def test_parameters_that_cannot_be_written(parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(pb_utils.TritonModelException) as caught:
+        pb_utils.InferenceResponse([], parameters=parameters)
+    assert said.replace("\\\\", "\\") in str(caught.value)
+    edges = {"a": -(2**63), "b": 2**63 - 1, "c": "\u00e4\U0001f600"}
+    assert pb_utils.InferenceResponse([], parameters=edges).parameters()
+
+
+def test_texts_that_no_protocol_can_say() -> None:
+    assert pb_utils.TritonError("\u00e4 \ud800").message() == "\u00e4 \\ud800"
+    assert pb_utils.Tensor("x\ud800", np.zeros(1)).name() == "x\\ud800"
+    assert pb_utils.Tensor.from_dlpack("x\ud800", np.zeros(1)).name() == "x\\ud800"
+
+
+def test_dlpack_of_a_single_number() -> None:
+    tensor = pb_utils.Tensor("x", np.array(3.0))
+    back = pb_utils.Tensor.from_dlpack("y", tensor.to_dlpack())
+    assert (tensor.shape(), back.shape(), back.as_numpy()[()]) == ([], [], 3.0)
+    turned = pb_utils.Tensor("x", np.arange(6.0).reshape(2, 3).T)
+    back = pb_utils.Tensor.from_dlpack("y", turned.to_dlpack())
+    np.testing.assert_array_equal(back.as_numpy(), turned.as_numpy())
+
+
+def test_a_config_completed_with_numbers_of_numpy() -> None:
+    completed = pb_utils.ModelConfig({"name": "m"})
+    completed.set_max_batch_size(np.int32(8))
+    dims: Any = np.array([4, -1])
+    for _ in range(2):
+        completed.add_input({"name": "A", "data_type": "TYPE_FP32", "dims": dims})
+    completed.add_output({"name": "B", "data_type": "TYPE_FP32", "dims": (np.int64(4),)})
+    completed.set_model_transaction_policy({"decoupled": np.bool_(True)})
+    written = json.loads(json.dumps(completed.as_dict()))
+    assert written["max_batch_size"] == 8
+    assert [written[kind][0]["dims"] for kind in ("input", "output")] == [[4, -1], [4]]
+    assert written["model_transaction_policy"] == {"decoupled": True}
+
+
+def test_a_config_completed_with_what_is_no_number() -> None:
+    completed = pb_utils.ModelConfig({"name": "m"})
+    for dims in (["a"], 3, "4", [1.5], None):
+        with pytest.raises(ValueError, match="'x' in auto-complete-config function for model 'm'"):
+            completed.add_input({"name": "x", "data_type": "TYPE_FP32", "dims": dims})
+    for size in ("4", None, 1.5):
+        with pytest.raises(ValueError, match="max_batch_size in auto-complete-config function"):
+            completed.set_max_batch_size(size)  # type: ignore[arg-type]

@@ -40,7 +40,12 @@ class TritonError:
 
 
 def message_of(value: object, where: str) -> str:
-    """`value` when it is a string; TypeError, as Triton's own bindings have it, when not."""
+    """`value`, sayable; TypeError, as Triton's own bindings have it, when it is no string."""
     if not isinstance(value, str):
         raise TypeError(f"{where}: a string is needed, not {type(value).__name__}")
-    return value
+    return sayable(value)
+
+
+def sayable(text: str) -> str:
+    """`text` with what no protocol can write, the halves of surrogate pairs, as `\\ud800`."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -38,7 +38,7 @@ class Logger:
 
     @staticmethod
     def log(message: str, level: _Level = _Level.INFO) -> None:
-        message_of(message, "Logger.log")
+        message = message_of(message, "Logger.log")
         if not isinstance(level, _Level):
             found = type(level).__name__
             raise TypeError(f"Logger.log: level must be one of Logger's, not {found}")

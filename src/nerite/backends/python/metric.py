@@ -6,7 +6,7 @@ import enum
 import weakref
 from typing import Any, Mapping, Sequence
 
-from nerite.backends.python.errors import TritonModelException, message_of
+from nerite.backends.python.errors import TritonModelException, message_of, sayable
 from nerite.backends.python.surroundings import here
 from nerite.core.errors import InferenceError
 from nerite.core.home import Outside
@@ -91,8 +91,8 @@ class MetricFamily:
     HISTOGRAM = MetricKind.HISTOGRAM
 
     def __init__(self, name: str, description: str, kind: MetricKind) -> None:
-        message_of(name, "MetricFamily: name")
-        message_of(description, "MetricFamily: description")
+        name = message_of(name, "MetricFamily: name")
+        description = message_of(description, "MetricFamily: description")
         if not isinstance(kind, MetricKind):
             found = type(kind).__name__
             raise TypeError(f"MetricFamily: kind must be one of MetricFamily's, not {found}")
@@ -112,7 +112,7 @@ class MetricFamily:
         if labels is not None and not isinstance(labels, dict):
             raise TritonModelException("Failed to create metric. Labels must be a dictionary.")
         bounds = self._bounds(buckets)
-        shown = {str(key): str(value) for key, value in (labels or {}).items()}
+        shown = {str(key): sayable(str(value)) for key, value in (labels or {}).items()}
         arguments = {"family": self._number, "labels": shown, "bounds": bounds}
         number = int(_create(self._outside, "Metric", "metric", arguments))
         metric = Metric(self._outside, self._kind, number)

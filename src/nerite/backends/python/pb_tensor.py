@@ -22,7 +22,8 @@ class Tensor:
     def __init__(self, name: str, array: tensors.Tensor) -> None:
         if not isinstance(array, np.ndarray):
             raise TypeError(f"Tensor '{name}' needs a numpy array, got {type(array).__name__}")
-        if not message_of(name, "Tensor"):
+        name = message_of(name, "Tensor")
+        if not name:
             raise TritonModelException("Tensor name cannot be an empty string.")
         try:
             self._datatype = tensors.datatype_of(array)
@@ -46,7 +47,8 @@ class Tensor:
 
         Raises TritonModelException when it is not contiguous or of a type Triton lacks.
         """
-        if not message_of(name, "Tensor.from_dlpack"):
+        name = message_of(name, "Tensor.from_dlpack")
+        if not name:
             raise TritonModelException("Tensor name cannot be an empty string.")
         capsule = tensor
         if not dlpack.is_capsule(tensor):
@@ -105,7 +107,8 @@ class Tensor:
             raise TritonModelException("DLPack does not have support for string tensors.")
         if self._foreign is not None:
             return self._foreign.__dlpack__()
-        self._array = np.ascontiguousarray(self._array)
+        if not self._array.flags.c_contiguous:  # of one number, numpy would make an array
+            self._array = np.ascontiguousarray(self._array)
         return dlpack.export(self._array, self)
 
     def __dlpack__(self, *, stream: Any = None, **_: Any) -> Any:

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from nerite.backends.python.errors import TritonError, TritonModelException
+from nerite.backends.python.errors import TritonError, TritonModelException, sayable
 from nerite.backends.python.pb_tensor import Tensor
 from nerite.core.call import Answer, Call, error_of
 from nerite.core.errors import InferenceError, Status
@@ -204,7 +204,8 @@ def tensor_list(tensors: Any, empty: str) -> list[Tensor]:
 
 
 def parameters_of(parameters: Any) -> dict[str, Parameter]:
-    """A user's parameters; TritonModelException, with Triton's texts, for what JSON may not be."""
+    """A user's parameters; TritonModelException, with Triton's texts, for what is not one of its
+    types, and for what no protocol can write."""
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
@@ -218,4 +219,20 @@ def parameters_of(parameters: Any) -> dict[str, Parameter]:
             raise TritonModelException(
                 f"Expect parameters values to have type bool/int/str, found type {type(value)}"
             )
+        _check_written(key, value)
     return parameters
+
+
+def _check_written(key: str, value: Parameter) -> None:
+    name = sayable(key)
+    if name != key:
+        raise TritonModelException(f"parameter '{name}': a name must be text, without surrogates")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise TritonModelException(
+            f"parameter '{name}' is {value}: an integer must be within 64 bits, from -2**63 up to "
+            "2**63 - 1"
+        )
+    if isinstance(value, str) and sayable(value) != value:
+        raise TritonModelException(
+            f"parameter '{name}' is '{sayable(value)}': a string must be text, without surrogates"
+        )

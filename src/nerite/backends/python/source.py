@@ -12,7 +12,7 @@ from typing import Any
 from nerite.backends.base import ModelSpec
 from nerite.backends.python import c_python_backend_utils
 from nerite.backends.python import triton_python_backend_utils as pb_utils
-from nerite.backends.python.errors import RAISED
+from nerite.backends.python.errors import RAISED, sayable
 from nerite.core.errors import InferenceError, Status
 
 
@@ -80,4 +80,4 @@ def describe(error: BaseException) -> str:
     else:
         text = f"{type(error).__name__}: {error}"
     lines = [f"  {frame.filename}({frame.lineno}): {frame.name}" for frame in reversed(frames)]
-    return "\n".join([text, "", "At:", *lines, ""]) if lines else text
+    return sayable("\n".join([text, "", "At:", *lines, ""]) if lines else text)
