@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
@@ -10,6 +11,14 @@ from typing import Tuple
 from nerite.core.errors import InferenceError, Status
 
 Labels = Tuple[Tuple[str, str], ...]  # noqa: UP006  evaluated, and workers may run on 3.8
+
+# What the names begin with that the server itself has at /metrics.
+OWN_NAMES = (
+    *("nv_inference_", "nv_cache_", "nv_model_", "nv_pinned_memory_"),
+    *("nv_cpu_", "nv_gpu_", "nv_energy_"),
+)
+_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class Family:
@@ -49,7 +58,12 @@ class CustomMetrics:
         return list(self._families.values())
 
     def family(self, name: str, text: str, kind: str) -> int:
-        """A number for a family, new or known. InferenceError when it is of another kind."""
+        """A number for a family, new or known.
+
+        InferenceError when it is of another kind, and for a name that Prometheus does not take, or
+        that is the server's own.
+        """
+        _check_name(name)
         family = self._families.get(name)
         if family is None:
             family = self._families[name] = Family(name, text, kind)
@@ -60,9 +74,12 @@ class CustomMetrics:
         return self._hold(family)
 
     def metric(self, family: int, labels: Mapping[str, str], bounds: Sequence[float]) -> int:
-        """A number for a metric, new or known."""
+        """A number for a metric, new or known. InferenceError for a label that Prometheus does not
+        take."""
         of = self._held[family]
         assert isinstance(of, Family)
+        for label in labels:
+            _check_label(label, of.kind)
         key = tuple(sorted(labels.items()))
         metric = of.metrics.get(key)
         if metric is None:
@@ -108,6 +125,25 @@ class CustomMetrics:
         if not isinstance(held, Metric):
             raise _invalid("the metric has been deleted")
         return held
+
+
+def _check_name(name: str) -> None:
+    rule = "a name has letters, digits, '_' and ':', and no digit first"
+    if _NAME.fullmatch(name):
+        own = next((one for one in OWN_NAMES if name.startswith(one)), None)
+        if own is None:
+            return
+        rule = f"those that begin with '{own}' are the server's own"
+    raise _invalid(f"Invalid metric name '{name}': {rule}")
+
+
+def _check_label(label: str, kind: str) -> None:
+    rule = "a label has letters, digits and '_', and no digit first"
+    if _LABEL.fullmatch(label):
+        if not label.startswith("__") and (label, kind) != ("le", "histogram"):
+            return
+        rule = "Prometheus itself has 'le' of a histogram, and those that begin with '__'"
+    raise _invalid(f"Invalid label name '{label}': {rule}")
 
 
 def _invalid(text: str) -> InferenceError:

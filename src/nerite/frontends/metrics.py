@@ -364,9 +364,9 @@ def _family(
     """The lines of one metric; none at all where nothing has it, or with `always` its head."""
     if not rows and not always:
         return []
-    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+    lines = [f"# HELP {name} {_escape(text)}", f"# TYPE {name} {kind}"]
     for suffix, labels, value in rows:
-        shown = ",".join(f'{key}="{_escape(labels[key])}"' for key in sorted(labels, key=_order))
+        shown = ",".join(f'{key}="{_quotable(labels[key])}"' for key in sorted(labels, key=_order))
         braces = f"{{{shown}}}" if shown else ""
         lines.append(f"{name}{suffix}{braces} {_value(value)}")
     return lines
@@ -384,5 +384,9 @@ def _value(value: int | float) -> str:
     return "NaN" if value != value else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _escape(label: str) -> str:
-    return label.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+def _escape(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _quotable(label: str) -> str:
+    return _escape(label).replace('"', r"\"")
