@@ -31,8 +31,8 @@ class Placing:
     strict_gpu: refuse models for GPUs that this machine lacks. backend_directory: where
     Python-based backends are, a folder each with a model.py. limiter: whom they all share
     resources under, if anybody. settings: of each backend by its name, and under "" of all.
-    complete: whether backends fill in what configs leave out. worker_timeout: seconds that an
-    execution may take before its process is taken for stuck; 0 for ever.
+    complete: whether backends fill in what configs leave out. worker_timeout: seconds that a
+    request may get no answer before its process is taken for stuck; 0 for ever.
     """
 
     strict_gpu: bool = False

@@ -17,7 +17,7 @@ from nerite.core.home import Home
 from nerite.instances import host_policy, wire
 from nerite.instances.asked import Asked
 from nerite.instances.base import WarmUp
-from nerite.instances.deadline import Deadline
+from nerite.instances.deadline import EXECUTION, Deadline
 from nerite.instances.declared import Declared
 from nerite.instances.environment import spawn
 from nerite.instances.link import Link
@@ -49,8 +49,8 @@ class ProcessInstance:
         cores: host_policy.Cores | None = None,
         timeout: float = 0.0,
     ) -> None:
-        """cores: where the worker may run; None for anywhere. timeout: seconds that an execution
-        may take before the process is taken for stuck, and another one started; 0 for ever."""
+        """cores: where the worker may run; None for anywhere. timeout: seconds that a request may
+        get no answer before the process is taken for stuck, and another one started; 0 for ever."""
         self.ready = False
         self.broken: InferenceError | None = None
         self.in_flight = 0
@@ -134,7 +134,7 @@ class ProcessInstance:
             self._awaited = True
             self._turn.add(self._end_turn)
         if self._deadline is not None:
-            self._deadline.begin()
+            self._deadline.expect()
 
     def _end_turn(self) -> None:
         self._awaited = False
@@ -170,6 +170,8 @@ class ProcessInstance:
     def _hold(self, number: int, held: bool) -> None:
         if number in self._calls:
             self._say(wire.HOLD, number=number, held=held)
+            if self._deadline is not None:
+                self._deadline.hold(number, held)
 
     def _say(self, kind: int, **fields: Any) -> None:
         """Write a rare message, after the calls that wait."""
@@ -186,7 +188,7 @@ class ProcessInstance:
             try:
                 await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
             except TimeoutError:
-                _kill(self._process)
+                self._kill("did not leave, and was killed")
         if self._losing is not None:
             await self._losing
         if self._watch is not None:
@@ -194,6 +196,7 @@ class ProcessInstance:
 
     async def _spawn(self) -> Config:
         self._process, ours = await spawn(self._spec)
+        self._end = ""
         self._loaded = self._loop.create_future()
         self._link = Link(self._loop, ours, self._take, self._turn)
         self._heads = wire.Heads(self._link.files)
@@ -210,7 +213,7 @@ class ProcessInstance:
             config = await self._loaded
         except BaseException:
             self._loaded.cancel()
-            _kill(self._process)
+            self._kill("did not load its model, and was killed")
             await asyncio.wait((reading,), timeout=_LAST_WORDS_SECONDS)
             raise
         self._heads.look = Declared(self._spec, config).look
@@ -261,15 +264,16 @@ class ProcessInstance:
             self.capacity = 1
         done, calls = self._batches.pop(entry[1])
         if self._deadline is not None:
-            self._deadline.ended(bool(self._batches))
+            (self._deadline.begin if self._batches else self._deadline.end)(EXECUTION)
+            for number in range(entry[1], entry[1] + len(calls)):
+                if number in self._calls:
+                    self._deadline.begin(number)
         if self._decoupled and self._asks:
             self._asked.executed(entry.batch, calls)
         done()
 
     def _stuck(self, seconds: float) -> None:
-        self._end = f"worked longer than {seconds:g} s (--worker-timeout), and was killed"
-        if self._process is not None:
-            _kill(self._process)
+        self._kill(f"worked longer than {seconds:g} s (--worker-timeout), and was killed")
 
     def _question(self, entry: wire.Entry) -> None:
         if not self._asks:
@@ -308,6 +312,8 @@ class ProcessInstance:
         call = self._calls.pop(number, None) if flags & wire.LAST else self._calls.get(number)
         if call is None:
             return
+        if self._deadline is not None:
+            (self._deadline.end if flags & wire.LAST else self._deadline.alive)(number)
         call.taken_ns, call.input_ns, call.infer_ns = start_ns, input_ns, infer_ns
         if flags & wire.AGAIN:
             call.put_back()
@@ -327,20 +333,19 @@ class ProcessInstance:
         self.ready = False
         # How it died, and its last words, come by other ways, and belong into the error.
         await asyncio.wait((reading, dying), timeout=_LAST_WORDS_SECONDS)
-        died = f"died{ending(self._process.returncode)}"
+        self._end = self._end or f"died{ending(self._process.returncode)}"
         self._asked.close()
         self._readiness.told({})
         self.in_flight = 0
         self._entries, self._unsent = [], 0
         batches, self._batches = self._batches, {}
         if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_exception(self._gone(f"{died} while loading the model"))
+            self._loaded.set_exception(self._gone(f"{self._end} while loading the model"))
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            call.fail(self._gone(self._end or died))
-        self._end = ""
+            call.fail(self._gone(self._end))
         if self._deadline is not None:
-            self._deadline.ended(False)
+            self._deadline.clear()
         for done, _ in batches.values():  # who waits for resources that it held
             done()
         self._changed()
@@ -356,14 +361,14 @@ class ProcessInstance:
         failures = 0
         while True:
             assert self._process is not None
-            code = await self._process.wait()
+            await self._process.wait()
             if self._losing is not None:
                 await self._losing
             if self._closing:
                 return
             wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
             name = self._spec.instance
-            log.error("worker of '%s' died%s; restarting in %.1f s", name, ending(code), wait)
+            log.error("worker of '%s' %s; restarting in %.1f s", name, self._end, wait)
             await asyncio.sleep(wait)
             if self._closing:
                 return
@@ -377,11 +382,13 @@ class ProcessInstance:
             except InferenceError as error:
                 failures += 1
                 self.broken = error
-                _kill(self._process)  # which did load, where its warm-up has failed
+                self._kill("loaded and did not warm up, and was killed")
                 log.error("worker of '%s' does not come back: %s", name, error)
             self._changed()
 
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    def _kill(self, why: str) -> None:
+        """why: what is said of its end, where it has not ended by itself."""
+        self._end = self._end or why
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
