@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
@@ -12,12 +14,12 @@ import numpy as np
 from nerite.backends.base import ModelSpec, backend_names
 from nerite.backends.python.user_model import PythonBackend
 from nerite.contract import Contract
-from nerite.core.call import Answer, Call, Deliver, one_of
+from nerite.core.call import RESCHEDULED, Answer, Call, Deliver, one_of
 from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.home import Home
 from nerite.core.request import Request, Response
-from nerite.core.tensor import Tensor
+from nerite.core.tensor import Tensor, numpy_dtype
 from nerite.core.turn import Turn
 from nerite.instances.orders import Orders
 from nerite.repository import config as configs
@@ -68,6 +70,7 @@ class LocalModel:
         )
         self.config = configs.from_dict(self._backend.load(spec))
         self._contract = Contract(self.config)
+        self._sequences = itertools.count(1)
 
     def infer(self, inputs: Tensors, **more: Any) -> dict[str, Tensor]:
         """The outputs of one request. `more` are fields of nerite.Request, as parameters or id.
@@ -81,11 +84,16 @@ class LocalModel:
 
         timeout: seconds to wait for each. Raises InferenceError as `infer` does.
         """
+        for name, tensor in inputs.items():
+            self._check_array(name, tensor)
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        request = Request(self.config.name, dict(inputs), **more)
-        self._contract.check(request)
-        self._backend.execute([Call(request, lambda _, answer: answers.put(answer))])
-        del request
+        call = Call(
+            Request(self.config.name, dict(inputs), **more), lambda _, one: answers.put(one)
+        )
+        self._contract.check(call.request)
+        if self.config.sequence_batching.iterative_sequence:
+            self._begin_sequence(call, answers)
+        self._execute(call.request, answers)
         responses: list[Response] = []
         while not responses or not responses[-1].final:
             try:
@@ -95,8 +103,32 @@ class LocalModel:
                 raise InferenceError(Status.UNAVAILABLE, text) from None
             if isinstance(answer, InferenceError):
                 raise answer
-            responses.append(answer)
+            if answer is RESCHEDULED:
+                call.put_back()
+            else:
+                responses.append(answer)
         return responses
+
+    def _check_array(self, name: str, value: object) -> None:
+        spec = self._contract.inputs.get(name)
+        if spec is None or isinstance(value, (np.ndarray, np.generic)):
+            return
+        kind = numpy_dtype(spec.datatype).name
+        raise invalid(
+            f"input '{name}' of model '{self.config.name}' is {reprlib.repr(value)}, of "
+            f"type {type(value).__name__}: give it as a numpy array, as np.array(..., '{kind}')"
+        )
+
+    def _begin_sequence(self, call: Call, answers: queue.SimpleQueue[Answer]) -> None:
+        """As a server has it: a sequence of its own, whose next step the model asks for."""
+        if not call.request.sequence_id:
+            number = next(self._sequences)
+            call.request = call.request._replace(sequence_id=number, sequence_start=True)
+        following = call.request._replace(sequence_start=False, sequence_end=False)
+        call.again = lambda _: self._execute(following, answers)
+
+    def _execute(self, request: Request, answers: queue.SimpleQueue[Answer]) -> None:
+        self._backend.execute([Call(request, lambda _, answer: answers.put(answer))])
 
     def close(self) -> None:
         """Let the model finalize."""

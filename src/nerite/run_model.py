@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,10 +49,13 @@ def _read(config: ModelConfig, text: str) -> tuple[str, Tensor]:
     if entry is None or not equals:
         known = ", ".join(one.name for one in config.input)
         raise invalid(f"--input {text}: say NAME=VALUE, where NAME is one of {known}")
+    kind = datatype(entry.data_type)
     try:
-        array = _array(value, datatype(entry.data_type))
-    except ValueError as error:
-        raise invalid(f"--input {text}: {error}") from None
+        array = _array(value, kind)
+    except json.JSONDecodeError as error:
+        raise invalid(f"--input {text}: '{value}' is neither a file nor JSON: {error}") from None
+    except (ValueError, OverflowError, TypeError) as error:
+        raise invalid(f"--input {text}: '{value}' is not {kind}: {error}") from None
     rank = len(entry.dims) + (config.max_batch_size > 0)
     if array.ndim < rank:  # one item of a batch, or one number
         array = array.reshape((1,) * (rank - array.ndim) + array.shape)
@@ -59,22 +64,27 @@ def _read(config: ModelConfig, text: str) -> tuple[str, Tensor]:
 
 def _array(value: str, kind: str) -> Tensor:
     dtype = numpy_dtype(kind)
-    file = Path(value)
-    if file.is_file() and file.suffix == ".npy":
-        loaded: Tensor = np.load(file, allow_pickle=False)
+    is_file = os.path.isfile(value)  # which a pathlib.Path does not say of a long text
+    if is_file and value.endswith(".npy"):
+        loaded: Tensor = np.load(value, allow_pickle=False)
         return loaded if loaded.dtype.kind in "SU" else loaded.astype(dtype, copy=False)
-    if file.is_file():
-        content = file.read_bytes()
+    if is_file:
+        content = Path(value).read_bytes()
         return np.array(content, object) if kind == "BYTES" else np.frombuffer(content, dtype)
-    try:
-        parsed: Any = json.loads(value)
-    except ValueError:
-        parsed = value
     if kind == "BYTES":
-        texts = np.array(parsed if isinstance(parsed, list) else value, object)
+        texts = np.array(_list(value), object)
         encoded: Tensor = np.vectorize(lambda one: str(one).encode(), otypes=[object])(texts)
         return encoded
-    return np.array(parsed, dtype)
+    return np.array(json.loads(value), dtype)
+
+
+def _list(value: str) -> Any:
+    """A JSON list, or the text itself."""
+    with contextlib.suppress(ValueError):
+        parsed = json.loads(value)
+        if isinstance(parsed, list):
+            return parsed
+    return value
 
 
 def _show(name: str, tensor: Tensor) -> None:

@@ -122,6 +122,8 @@ def test_run_model(echo: Path, here: Path, capsys: pytest.CaptureFixture[str]) -
     np.testing.assert_array_equal(np.load(here / "o" / "OA.npy"), [[5, 6]])
     assert main(["run-model", "echo", "--input", "IA=[[1,2],[3,4]]"]) == 0
     assert "[[1 2]\n [3 4]]" in capsys.readouterr().out
+    assert main(["run-model", "echo", "--input", f"IA=[5,{' ' * 500}6]"]) == 0  # no file's name
+    assert "[[5 6]]" in capsys.readouterr().out
 
 
 def test_run_model_says_what_is_wrong(
@@ -131,6 +133,68 @@ def test_run_model_says_what_is_wrong(
     assert "say NAME=VALUE, where NAME is one of IA, IB" in capsys.readouterr().err
     assert main(["run-model", str(asking), "--input", "IN=[1]"]) == 1
     assert "asks model 'twice'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("[1,3000000000]", "is not INT32"),
+        ('["a"]', "is not INT32"),
+        ('{"a": 1}', "is not INT32"),
+        ("[[1],[2,3]]", "is not INT32"),
+        ("[1,", "is neither a file nor JSON"),
+        ("nosuch.npy", "is neither a file nor JSON"),
+        ("bad.npy", "is not INT32"),
+    ],
+)
+def test_run_model_says_which_input_is_wrong(
+    echo: Path, here: Path, capsys: pytest.CaptureFixture[str], value: str, said: str
+) -> None:
+    (here / "bad.npy").write_bytes(b"no numpy")
+    assert main(["run-model", "echo", "--input", f"IA={value}"]) == 1
+    assert f"error: --input IA={value}: '{value}' {said}" in capsys.readouterr().err
+
+
+def test_an_input_that_is_no_array(echo: Path, local_model: Any) -> None:
+    with pytest.raises(InferenceError) as caught:
+        local_model(echo).infer({"IA": [1, 2]})
+    assert caught.value.message == (
+        "input 'IA' of model 'echo' is [1, 2], of type list: give it as a numpy array, as "
+        "np.array(..., 'int32')"
+    )
+
+
+AGAIN = """
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+
+    class TritonPythonModel:
+        left = None
+
+        def execute(self, requests):
+            (request,) = requests
+            if request.flags() or self.left is None:
+                self.left = int(request.inputs()[0].as_numpy()[0, 0])
+            self.left -= 1
+            if self.left > 0:
+                request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                return [None]
+            out = pb_utils.Tensor("OA", np.array([[request.flags(), self.left]], np.int32))
+            return [pb_utils.InferenceResponse([out])]
+"""
+
+
+def test_a_model_that_wants_to_run_again(echo: Path, local_model: Any) -> None:
+    (echo / "1" / "model.py").write_text(textwrap.dedent(AGAIN))
+    asked = {"IA": np.array([[3000, 0]], np.int32)}
+    with pytest.raises(InferenceError, match="Set 'iterative_sequence: true' in its"):
+        local_model(echo).infer(asked)
+    config = CONFIG + "sequence_batching { iterative_sequence: true }"
+    (echo / "config.pbtxt").write_text(config)
+    model = local_model(echo)
+    for _ in range(2):
+        assert model.infer(asked)["OA"].tolist() == [[0, 0]]
 
 
 TALKS = """
