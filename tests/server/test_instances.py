@@ -2,13 +2,14 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nerite import InferenceError, Request, Server, Status
 
-from .conftest import add_model
+from .conftest import add_model, identity
 
 # Answers with its instance's number; asked for seconds it takes these, or until it is cancelled.
 CODE = """
@@ -185,3 +186,23 @@ async def test_as_many_processes_as_the_groups_count(tmp_path: Path) -> None:
         asked = [server.infer(seconds(0.2)) for _ in range(3)]
         found = [int((await one.one()).outputs["OUT"][0, 0]) for one in asked]
         assert sorted(found) == [0, 0, 1]
+
+
+KIND = """
+    class TritonPythonModel:
+        def initialize(self, args):
+            self.told = np.array([args["model_instance_kind"]], np.object_)
+
+        def execute(self, requests):
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", self.told)])]
+"""
+
+
+@pytest.mark.parametrize("kind", ["MODEL", "CPU"])
+async def test_the_kind_that_a_model_is_told(tmp_path: Path, kind: str) -> None:
+    group = f"instance_group [ {{ kind: KIND_{kind} }} ]"
+    add_model(tmp_path, "tells", identity("STRING") + group, KIND)
+    async with Server(tmp_path) as server:
+        inputs: Any = {"INPUT0": np.array([b""], object)}
+        answer = await server.infer(Request("tells", inputs)).one()
+    assert list(answer.outputs["OUTPUT0"]) == [kind.encode()]

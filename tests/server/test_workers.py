@@ -97,6 +97,48 @@ def test_an_interpreter_that_is_not_there(serve: Serve, tmp_path: Path) -> None:
     )
 
 
+def test_a_path_of_an_interpreter_itself(serve: Serve, tmp_path: Path) -> None:
+    python = Path(sys.executable)
+    parameter = f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{python}" }} }}'
+    add_model(tmp_path, "lost", ADD_SUB + parameter, ADD_SUB_CODE)
+    serving = serve(f"--model-repository={tmp_path}")
+    serving.wait()
+    said = f"'{python}' is an interpreter: say '{python.parents[1]}'. It names the folder of a"
+    assert said in serving.log
+
+
+# An interpreter of that version, as far as it says.
+OLD = """#!/bin/sh
+shift
+exec PYTHON -c 'import sys; sys.version_info = (3, 7, 16); exec(sys.argv.pop(1))' "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "said"),
+    [(True, "has Python 3.7:"), (False, "has no numpy (No module named 'numpy'):")],
+)
+def test_an_interpreter_that_cannot_be_a_worker(
+    serve: Serve, tmp_path: Path, old: bool, said: str
+) -> None:
+    environment = tmp_path / "environment"
+    if old:
+        (environment / "bin").mkdir(parents=True)
+        (environment / "bin" / "python").write_text(OLD.replace("PYTHON", sys.executable))
+        (environment / "bin" / "python").chmod(0o755)
+    else:
+        venv.create(environment, symlinks=True)
+    value = f'value {{ string_value: "{environment}" }}'
+    parameter = f'parameters {{ key: "EXECUTION_ENV_PATH" {value} }}'
+    add_model(tmp_path / "models", "poor", ADD_SUB + parameter, ADD_SUB_CODE)
+    serving = serve(f"--model-repository={tmp_path / 'models'}")
+    serving.wait()
+    assert f"The environment that EXECUTION_ENV_PATH names {said} a worker needs Python" in (
+        serving.log
+    )
+    assert "3.8 or newer, with numpy (" in serving.log and "Traceback" not in serving.log
+
+
 def test_large_tensors(serve: Serve, tmp_path: Path) -> None:
     add_model(tmp_path, "echo", identity("FP32"), IDENTITY_CODE)
     serving = serve(f"--model-repository={tmp_path}")

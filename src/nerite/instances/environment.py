@@ -28,7 +28,19 @@ _PACKAGE = Path(__file__).parents[1]
 # Makes our package importable in an interpreter where it is not installed, and nothing else of
 # our own environment, which is another Python's.
 _BOOTSTRAP = f"""
-import importlib.util, runpy, sys
+import sys
+lacks = "has Python %d.%d" % sys.version_info[:2] if sys.version_info < (3, 8) else ""
+if not lacks:
+    try:
+        import numpy
+    except ImportError as error:
+        lacks = "has no numpy (%s)" % error
+if lacks:
+    sys.exit(
+        "The environment that {PARAMETER} names " + lacks + ": a worker needs Python 3.8 or newer, "
+        "with numpy (and with ml_dtypes for BF16). It is the one of " + sys.executable
+    )
+import importlib.util, runpy
 spec = importlib.util.spec_from_file_location(
     "nerite", {str(_PACKAGE / "__init__.py")!r}, submodule_search_locations=[{str(_PACKAGE)!r}]
 )
@@ -82,6 +94,8 @@ async def _command(spec: ModelSpec) -> _Command:
     if not named:
         return _Command([sys.executable, "-m", "nerite.instances.worker"], variables)
     path = Path(named.replace("$$TRITON_MODEL_DIRECTORY", str(spec.folder)))
+    if path.parent.name == "bin" and path.name.startswith("python"):
+        raise _wrong(spec, path, f"is an interpreter: say '{path.parents[1]}'")
     if path.is_file():
         try:
             path = await asyncio.to_thread(_unpack, path)

@@ -205,13 +205,21 @@ def _complete(found: Any, spec: ModelSpec) -> dict[str, Any]:
 def _arguments(spec: ModelSpec, config: dict[str, Any]) -> dict[str, str]:
     return {
         "model_config": json.dumps(config),
-        "model_instance_kind": _KINDS[spec.device],
+        "model_instance_kind": _kind(spec),
         "model_instance_name": spec.instance,
         "model_instance_device_id": str(spec.device_id),
         "model_repository": str(spec.folder),
         "model_version": str(spec.version),
         "model_name": spec.name,
     }
+
+
+def _kind(spec: ModelSpec) -> str:
+    group = spec.instance.rpartition("_")[0]
+    for one in spec.config.get("instance_group", ()):
+        if one.get("name") == group and one.get("kind") == "KIND_MODEL":  # it places itself
+            return "MODEL"
+    return _KINDS[spec.device]
 
 
 def _failed_to_load(error: BaseException) -> InferenceError:
