@@ -93,7 +93,7 @@ class Lifecycle:
             versions = self.versions(entry)
             try:
                 if entry.key in circles:
-                    raise invalid(circles[entry.key])
+                    raise invalid(str(circles[entry.key]))
                 if entry.error is None:
                     self.parts(entry)
             except InferenceError as error:

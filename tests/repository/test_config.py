@@ -50,7 +50,9 @@ def test_read_and_show(tmp_path: Path) -> None:
         ("max_batch_size: 3000000000\n", "1:17", "Integer out of range (3000000000)"),
         ("default_model_filename: 4\n", "1:25", ""),
         ('input [ { name: "a" data_type: TYPE_FLOAT } ]', "1:32", "TYPE_FLOAT"),
+        ('input [ { name: "a" data_type: 99 } ]', "1:21", "no value with number 99"),
         ('input [ { name: "a" ', "1:17", 'Expected "}"'),
+        ("max_batchsize: 8", "1:1", "Did you mean max_batch_size?"),
         ('name: "m\n', "1:7", ""),
     ],
 )

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 
 from nerite.core.errors import InferenceError
 from nerite.repository.config import ModelConfig
-from nerite.repository.ensemble import check_graph, check_steps
+from nerite.repository.ensemble import check_steps, graph_breaches, step_breaches
 
 
 def tensor(name: str, kind: str = "FP32", dims: str = "4", more: str = "") -> str:
@@ -87,10 +87,9 @@ ONLY = step("m", {"a": "in"}, {"b": "out"})
     ],
 )
 def test_a_bad_graph(config: ModelConfig, expected: str) -> None:
-    with pytest.raises(InferenceError) as caught:
-        check_graph(config)
-    assert expected in caught.value.message
-    assert caught.value.message.endswith(".")
+    first = str(next(graph_breaches(config)))
+    assert expected in first
+    assert first.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ def test_a_bad_graph(config: ModelConfig, expected: str) -> None:
 def test_models_that_do_not_fit(
     config: ModelConfig, models: list[ModelConfig], expected: str
 ) -> None:
-    check_graph(config)
+    assert not list(graph_breaches(config))
     with pytest.raises(InferenceError) as caught:
         check_steps(config, models)
     assert expected in caught.value.message
@@ -152,7 +151,7 @@ def test_models_that_do_not_fit(
     ],
 )
 def test_models_that_fit(config: ModelConfig, models: list[ModelConfig]) -> None:
-    check_graph(config)
+    assert not list(graph_breaches(config))
     assert check_steps(config, models) is False
 
 
@@ -168,9 +167,29 @@ def test_streams_meet_only_themselves(joined: dict[str, str], fits: bool) -> Non
     config = ensemble(step("m", {"a": "in"}, used), step("n", joined, {"b": "out"}))
     outputs = f"{tensor('b')}, {tensor('c')}"
     models: list[Any] = [model(outputs=outputs, more=DECOUPLED), model(**JOIN, name="n")]
-    check_graph(config)
+    assert not list(graph_breaches(config))
     if fits:
         assert check_steps(config, models) is True
         return
     with pytest.raises(InferenceError, match="step of model 'n' receives inputs originated from"):
         check_steps(config, models)
+
+
+def test_all_that_is_wrong_is_told_with_its_place() -> None:
+    wrong = ensemble(
+        ONLY,
+        step("", {"a": "in"}, {"b": "out"}),
+        more="instance_group {} max_batch_size: 3",
+    )
+    at = ("ensemble_scheduling", "step", 1)
+    places = [breach.at for breach in graph_breaches(wrong)]
+    assert places == [("instance_group",), at, (*at, "output_map", "b")]
+    config = ensemble(ONLY, more="max_batch_size: 3")
+    models = [model(tensor("x"), tensor("b", "INT8"), more="max_batch_size: 2")]
+    step_at = ("ensemble_scheduling", "step", 0)
+    assert [breach.at for breach in step_breaches(config, models)] == [
+        ("max_batch_size",),
+        (*step_at, "input_map", "a"),
+        step_at,
+        (*step_at, "output_map", "b"),
+    ]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 
 from nerite.backends.gpus import gpus, uses_gpu
 from nerite.core.errors import invalid
+from nerite.repository.problem import Breach
+from nerite.repository.text import ConfigText
 
 ModelConfig: TypeAlias = model_config_pb2.ModelConfig
 
@@ -47,40 +48,12 @@ _PLATFORM = {
 }
 _BACKEND_BY_PLATFORM = {**{name: key for key, name in _PLATFORM.items()}, "torch_aoti": "pytorch"}
 _TWO_ON_CPU = ("onnxruntime",)  # instances of a group that says no count, as Triton has it
-# How protobuf's parser says it in Python, and how it does in Triton.
-_PARSER_WORDS = (
-    (r".*Couldn't parse integer: (.*)", r"Expected integer, got: \1"),
-    (r".*Value out of range: (-.*)", r"Expected integer, got: \1, which is out of range"),
-    (r".*Value out of range: (.*)", r"Integer out of range (\1)"),
-)
 _SEQUENCE_IDLE_US = 1_000_000
 
 
 def read(path: Path) -> ModelConfig:
     """Parse a config.pbtxt; InferenceError with file, line, column and what was expected."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise invalid(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    try:
-        return text_format.Parse(text, ModelConfig())
-    except text_format.ParseError as error:
-        raise invalid(_describe(path, text, error)) from None
-
-
-def _describe(path: Path, text: str, error: text_format.ParseError) -> str:
-    line, column = error.GetLine(), error.GetColumn()
-    what = str(error)
-    prefix = f"{line}:{column} : " if column is not None else f"{line} : "
-    what = what.removeprefix(prefix)
-    for pattern, words in _PARSER_WORDS:
-        what = re.sub(pattern, words, what)
-    where = f"{path}:{line}:{column}" if line else str(path)
-    if line is None or column is None:
-        return f"{where}: {what}"
-    lines = text.splitlines() or [""]
-    shown = lines[min(line, len(lines)) - 1]
-    return f"{where}: {what}\n  {shown}\n  {' ' * (column - 1)}^"
+    return ConfigText(path).parse()
 
 
 def from_dict(config: Mapping[str, Any]) -> ModelConfig:
@@ -161,14 +134,15 @@ def _backend_of(config: ModelConfig) -> str:
     return named or config.platform
 
 
-def check_platform(config: ModelConfig) -> None:
-    """Raises InferenceError where the platform is another backend's."""
+def platform(config: ModelConfig) -> Iterator[Breach]:
+    """What is wrong where the platform is another backend's."""
     if config.backend not in _PLATFORM or config.platform == config.backend:
         return
     if _BACKEND_BY_PLATFORM.get(config.platform) != config.backend:
-        raise invalid(
-            f"unexpected 'platform' and 'backend' pair, got:{config.platform}, {config.backend}. "
-            f"Remove 'platform', or say \"{_PLATFORM[config.backend]}\"."
+        yield Breach(
+            f"unexpected 'platform' and 'backend' pair, got:{config.platform}, {config.backend}.",
+            ("platform",),
+            f"Remove 'platform', or say \"{_PLATFORM[config.backend]}\".",
         )
 
 

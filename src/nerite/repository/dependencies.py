@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from nerite.core.errors import InferenceError
 from nerite.repository.ensemble import steps
+from nerite.repository.problem import Breach
 from nerite.repository.repository import ModelEntry, key_of
 
 Load = Callable[[ModelEntry], Awaitable[None]]
@@ -51,7 +52,7 @@ def graph_of(known: Mapping[str, ModelEntry]) -> Graph:
 
 
 async def in_order(
-    entries: Sequence[ModelEntry], graph: Graph, circles: Mapping[str, str], load: Load
+    entries: Sequence[ModelEntry], graph: Graph, circles: Mapping[str, Breach], load: Load
 ) -> dict[str, InferenceError]:
     """`load` all of them, each after those of them that it needs; the errors by key.
 
@@ -77,16 +78,17 @@ async def in_order(
     return errors
 
 
-def find_circles(graph: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def find_circles(graph: Mapping[str, Sequence[str]]) -> dict[str, Breach]:
     """Of models and what they need: those that need themselves, and what to say."""
     found = {}
     for start in graph:
         last = _way_back(graph, start)
         if last is not None:
-            found[start] = (
-                f"circular dependency between ensembles: {start} -> ... -> {last} -> {start}. "
+            found[start] = Breach(
+                f"circular dependency between ensembles: {start} -> ... -> {last} -> {start}.",
+                ("ensemble_scheduling", "step"),
                 "An ensemble's steps must not lead back to it: mend those in "
-                f"{start}/config.pbtxt, or of one behind it."
+                f"{start}/config.pbtxt, or of one behind it.",
             )
     return found
 

@@ -13,8 +13,11 @@ from tritonclient.grpc import model_config_pb2
 from nerite.core.errors import invalid
 from nerite.core.tensor import fits
 from nerite.repository.config import ModelConfig
+from nerite.repository.problem import Breach, Place
 
 Dims = tuple[int, ...]
+
+_ONE = -1  # the one answer of what is not decoupled
 
 
 def steps(config: ModelConfig) -> Sequence[Any]:
@@ -23,93 +26,127 @@ def steps(config: ModelConfig) -> Sequence[Any]:
     return found
 
 
-def check_graph(config: ModelConfig) -> None:
-    """Hold an ensemble's config to what can be known without its models. InferenceError."""
+def graph_breaches(config: ModelConfig) -> Iterator[Breach]:
+    """What is wrong with an ensemble's config as far as can be told without its models."""
     name = config.name
     if config.backend:
-        raise invalid(
-            f"Ensemble model '{name}' must have platform type 'ensemble' and empty backend type. "
-            "Remove 'backend'."
+        yield Breach(
+            f"Ensemble model '{name}' must have platform type 'ensemble' and empty backend type.",
+            ("backend",),
+            "Remove 'backend'.",
         )
-    if config.platform != "ensemble":
-        raise invalid(
-            f"ensemble scheduling cannot be set for model '{name}' whose platform is not ensemble. "
-            "Set platform: \"ensemble\", or remove 'ensemble_scheduling'."
+    elif config.platform != "ensemble":
+        yield Breach(
+            f"ensemble scheduling cannot be set for model '{name}' whose platform is not ensemble.",
+            ("ensemble_scheduling",),
+            "Set platform: \"ensemble\", or remove 'ensemble_scheduling'.",
         )
     if not config.HasField("ensemble_scheduling"):
-        raise invalid(
-            f"ensemble scheduling must be set for ensemble {name} whose platform is ensemble. "
-            "Add 'ensemble_scheduling' with the steps."
+        yield Breach(
+            f"ensemble scheduling must be set for ensemble {name} whose platform is ensemble.",
+            ("platform",),
+            "Add 'ensemble_scheduling' with the steps.",
         )
-    for field, verb, present in (
-        ("instance group", "should", len(config.instance_group)),
-        ("optimization", "should", config.HasField("optimization")),
-        ("model_warmup", "can", len(config.model_warmup)),
+        return
+    for field, verb, at, present in (
+        ("instance group", "should", "instance_group", len(config.instance_group)),
+        ("optimization", "should", "optimization", config.HasField("optimization")),
+        ("model_warmup", "can", "model_warmup", len(config.model_warmup)),
     ):
         if present:
-            raise invalid(
-                f"{field} {verb} not be specified for ensemble '{name}'. "
-                "Specify it for the models of its steps."
+            yield Breach(
+                f"{field} {verb} not be specified for ensemble '{name}'.",
+                (at,),
+                "Specify it for the models of its steps.",
             )
+    maps = list(_maps(config))
+    yield from maps or _flow(config)  # what steps do not tell right cannot be followed
+
+
+def _maps(config: ModelConfig) -> Iterator[Breach]:
     if not steps(config):
-        raise invalid(f"must specify 'step' for ensemble '{name}'. An ensemble is its steps.")
-    _check_maps(config)
-    _check_flow(config)
-
-
-def _check_maps(config: ModelConfig) -> None:
+        text = f"must specify 'step' for ensemble '{config.name}'."
+        yield Breach(text, ("ensemble_scheduling",), "An ensemble is its steps.")
     written: set[str] = set()
     inputs = {item.name for item in config.input}
     for index, step in enumerate(steps(config)):
+        at = place_of(index)
         for field in ("model_name", "input_map", "output_map"):
             if not len(getattr(step, field)):
-                raise invalid(
-                    f"must specify '{field}' in step {index} of ensemble '{config.name}'. "
-                    "Each step names its model and maps the model's tensors to the ensemble's."
+                yield Breach(
+                    f"must specify '{field}' in step {index} of ensemble '{config.name}'.",
+                    at,
+                    "Each step names its model and maps the model's tensors to the ensemble's.",
                 )
-        for tensor in step.output_map.values():
+        for key, tensor in step.output_map.items():
+            here = (*at, "output_map", key)
             if tensor in written:
-                raise invalid(
+                yield Breach(
                     f"ensemble tensor '{tensor}' can appear in an output map only once for "
-                    f"ensemble '{config.name}' step {index}. Give this one another name."
+                    f"ensemble '{config.name}' step {index}.",
+                    here,
+                    "Give this one another name.",
                 )
             if tensor in inputs:
-                raise invalid(
+                yield Breach(
                     f"ensemble tensor '{tensor}' is an input of ensemble '{config.name}', and step "
-                    f"{index} writes it. Give what the step writes another name."
+                    f"{index} writes it.",
+                    here,
+                    "Give what the step writes another name.",
                 )
             written.add(tensor)
 
 
-def _check_flow(config: ModelConfig) -> None:
+def place_of(index: int) -> Place:
+    """Where a step stands in its config."""
+    return ("ensemble_scheduling", "step", index)
+
+
+def _flow(config: ModelConfig) -> Iterator[Breach]:
     """Every tensor is written by a step or a client, and read by a step or a client."""
     name = config.name
     sources = _sources(config)
     read = {tensor for step in steps(config) for tensor in step.input_map.values()}
-    for item in config.input:
+    for index, item in enumerate(config.input):
         if item.name not in read and item.name not in sources:
-            raise invalid(
-                f"ensemble input '{item.name}' for ensemble {name}' is not used. "
-                "Map it to an input of a step, or remove it."
+            yield Breach(
+                f"ensemble input '{item.name}' for ensemble {name}' is not used.",
+                ("input", index),
+                "Map it to an input of a step, or remove it.",
             )
     ready = _reached(config)
-    outputs = {item.name for item in config.output}
-    for output in [item.name for item in config.output]:
+    outputs = [item.name for item in config.output]
+    for index, output in enumerate(outputs):
         if output not in read and output not in sources:
-            raise invalid(
-                f"ensemble output '{output}' for ensemble {name}' is not used. "
-                "Map an output of a step to it, or remove it."
+            yield Breach(
+                f"ensemble output '{output}' for ensemble {name}' is not used.",
+                ("output", index),
+                "Map an output of a step to it, or remove it.",
             )
-        if output not in ready:
-            raise invalid(f"output '{output}' for ensemble '{name}' is not written"
-                          f"{_culprit(output, sources, ready)}. Map an output of a step to it; "
-                          "steps must not wait for each other.")  # fmt: skip
-    for tensor in [*read, *sources]:
+        elif output not in ready:
+            yield Breach(
+                f"output '{output}' for ensemble '{name}' is not written"
+                f"{_culprit(output, sources, ready)}.",
+                ("output", index),
+                "Map an output of a step to it; steps must not wait for each other.",
+            )
+    for tensor, at in _ends(config).items():
         if tensor not in outputs and (tensor not in ready or tensor not in read):
-            raise invalid(
-                f"ensemble tensor '{tensor}' is unused in ensemble '{name}'. "
-                "Every tensor must be written by a step or an input, and lead to an output."
+            yield Breach(
+                f"ensemble tensor '{tensor}' is unused in ensemble '{name}'.",
+                at,
+                "Every tensor must be written by a step or an input, and lead to an output.",
             )
+
+
+def _ends(config: ModelConfig) -> dict[str, Place]:
+    """The tensors that steps read or write, and where each is first named."""
+    found: dict[str, Place] = {}
+    for field in ("input_map", "output_map"):
+        for index, step in enumerate(steps(config)):
+            for key, tensor in getattr(step, field).items():
+                found.setdefault(tensor, (*place_of(index), field, key))
+    return found
 
 
 def _sources(config: ModelConfig) -> dict[str, list[str]]:
@@ -168,70 +205,90 @@ def check_steps(config: ModelConfig, models: Sequence[ModelConfig]) -> bool:
 
     Returns whether it is decoupled. Raises InferenceError.
     """
+    for breach in step_breaches(config, models):
+        raise invalid(str(breach))
+    return any(stream != _ONE for stream in _streams(config, models)[0])
+
+
+def step_breaches(config: ModelConfig, models: Sequence[ModelConfig]) -> Iterator[Breach]:
+    """What `check_steps` raises, all of it."""
     tensors = {item.name: _node(config, item, own=True) for item in config.input}
     tensors.update({item.name: _node(config, item, own=True) for item in config.output})
-    for step, model in zip(steps(config), models, strict=True):
+    for index, (step, model) in enumerate(zip(steps(config), models, strict=True)):
+        at = place_of(index)
         if 0 < model.max_batch_size < config.max_batch_size:
-            raise invalid(
+            yield Breach(
                 f"ensemble {config.name} allows maximum batch size {config.max_batch_size}, but "
                 f"it contains model {model.name} which only allows maximum batch size to be "
-                f"{model.max_batch_size}. Lower the one 'max_batch_size' or raise the other."
+                f"{model.max_batch_size}.",
+                ("max_batch_size",),
+                "Lower the one 'max_batch_size' or raise the other.",
             )
-        _check_mapping(config.name, step, model)
-        for tensor, node in _mapped(step, model):
+        yield from _mapping(config.name, step, model, at)
+        for tensor, node, here in _mapped(step, model, at):
             known = tensors.setdefault(tensor, node)
-            _check_agreement(config.name, tensor, known, node)
-    return _is_decoupled(config, models)
+            yield from _agreement(config.name, tensor, known, node, here)
+    yield from _streams(config, models)[1]
 
 
-def _check_mapping(ensemble: str, step: Any, model: ModelConfig) -> None:
+def _mapping(ensemble: str, step: Any, model: ModelConfig, at: Place) -> Iterator[Breach]:
     inputs = {item.name: item for item in model.input}
     for key, tensor in step.input_map.items():
         if key not in inputs:
-            raise invalid(
+            yield Breach(
                 f"in ensemble {ensemble}, ensemble tensor {tensor} is mapping to non-existing "
-                f"input {key} in model {model.name}. Its inputs are {', '.join(inputs)}."
+                f"input {key} in model {model.name}.",
+                (*at, "input_map", key),
+                f"Its inputs are {', '.join(inputs)}.",
             )
     for name, item in inputs.items():
         if name not in step.input_map and not item.optional:
-            raise invalid(
+            yield Breach(
                 f"in ensemble {ensemble}, input {name} in model {model.name} is not mapped to "
-                "any ensemble tensors. Add it to the step's input_map."
+                "any ensemble tensors.",
+                at,
+                "Add it to the step's input_map.",
             )
     outputs = [item.name for item in model.output]
     for key, tensor in step.output_map.items():
         if key not in outputs:
-            raise invalid(
+            yield Breach(
                 f"in ensemble {ensemble}, ensemble tensor {tensor} is mapped from non-existing "
-                f"output {key} in model {model.name}. Its outputs are {', '.join(outputs)}."
+                f"output {key} in model {model.name}.",
+                (*at, "output_map", key),
+                f"Its outputs are {', '.join(outputs)}.",
             )
 
 
-def _mapped(step: Any, model: ModelConfig) -> Iterator[tuple[str, _Node]]:
-    """The ensemble's tensors that a step has to do with, as its model words them."""
+def _mapped(step: Any, model: ModelConfig, at: Place) -> Iterator[tuple[str, _Node, Place]]:
+    """The ensemble's tensors that a step has to do with, as its model words them, and where."""
     for item in model.input:
         if item.name in step.input_map:
-            yield step.input_map[item.name], _node(model, item)
+            yield step.input_map[item.name], _node(model, item), (*at, "input_map", item.name)
     for item in model.output:
         if item.name in step.output_map:
-            yield step.output_map[item.name], _node(model, item)
+            yield step.output_map[item.name], _node(model, item), (*at, "output_map", item.name)
 
 
-def _check_agreement(ensemble: str, tensor: str, known: _Node, found: _Node) -> None:
+def _agreement(
+    ensemble: str, tensor: str, known: _Node, found: _Node, at: Place
+) -> Iterator[Breach]:
     where = f"in ensemble {ensemble}, ensemble tensor {tensor}: "
     if known.data_type != found.data_type:
         name = model_config_pb2.DataType.Name
-        raise invalid(
+        yield Breach(
             f"{where}inconsistent data type: {name(known.data_type)} is inferred from model "
-            f"{known.model} while {name(found.data_type)} is inferred from model {found.model}. "
-            "Both must have the same; a step between them can convert."
+            f"{known.model} while {name(found.data_type)} is inferred from model {found.model}.",
+            at,
+            "Both must have the same; a step between them can convert.",
         )
     # Full shapes too: a model without batches may take a whole batch as one tensor.
     if not fits(known.dims, found.dims) and not fits(known.full, found.full):
-        raise invalid(
+        yield Breach(
             f"{where}inconsistent shape: {_text(known.full)} is inferred from model {known.model} "
-            f"while {_text(found.full)} is inferred from model {found.model}. "
-            "Mend 'dims' of one of them, or 'max_batch_size', which adds the -1 in front."
+            f"while {_text(found.full)} is inferred from model {found.model}.",
+            at,
+            "Mend 'dims' of one of them, or 'max_batch_size', which adds the -1 in front.",
         )
 
 
@@ -239,32 +296,35 @@ def _text(dims: Dims) -> str:
     return f"[{','.join(map(str, dims))}]"
 
 
-def _is_decoupled(config: ModelConfig, models: Sequence[ModelConfig]) -> bool:
-    """Whether a request may have several answers, or none: as soon as a step's may.
+def _streams(config: ModelConfig, models: Sequence[ModelConfig]) -> tuple[set[int], list[Breach]]:
+    """The streams of answers that a request brings forth, and what joins several of them.
 
-    A step cannot join what comes once with what comes many times, nor two streams.
+    A request may have several answers, or none, as soon as a step's may: each such step's are a
+    stream. A step cannot join what comes once with what comes many times, nor two streams.
     """
-    streams = {item.name: -1 for item in config.input}  # each tensor's, by its first step
+    name = config.name
+    streams = {item.name: _ONE for item in config.input}  # each tensor's, by its first step
+    breaches = []
     waiting = list(enumerate(zip(steps(config), models, strict=True)))
     while waiting:
         index, (step, model) = next(
-            one for one in waiting if all(name in streams for name in one[1][0].input_map.values())
+            one for one in waiting if all(read in streams for read in one[1][0].input_map.values())
         )
         waiting.remove((index, (step, model)))
-        read = [streams[name] for name in step.input_map.values()]
-        stream = _joined(config.name, model.name, read)
-        if model.model_transaction_policy.decoupled:
-            stream = index
-        streams.update({name: stream for name in step.output_map.values()})
-    _joined(config.name, config.name, [streams[item.name] for item in config.output])
-    return any(stream != -1 for stream in streams.values())
+        found = {streams[read] for read in step.input_map.values()}
+        if len(found) > 1:
+            breaches.append(_joins(name, model.name, place_of(index)))
+        stream = index if model.model_transaction_policy.decoupled else max(found)
+        streams.update({written: stream for written in step.output_map.values()})
+    if len({streams[item.name] for item in config.output}) > 1:
+        breaches.append(_joins(name, name, ("output",)))
+    return set(streams.values()), breaches
 
 
-def _joined(ensemble: str, model: str, streams: Sequence[int]) -> int:
-    found = set(streams)
-    if len(found) > 1:
-        raise invalid(
-            f"in ensemble {ensemble}, step of model '{model}' receives inputs originated from "
-            "different decoupled models. What it joins must come from one answer of one of them."
-        )
-    return found.pop()
+def _joins(ensemble: str, model: str, at: Place) -> Breach:
+    return Breach(
+        f"in ensemble {ensemble}, step of model '{model}' receives inputs originated from "
+        "different decoupled models.",
+        at,
+        "What it joins must come from one answer of one of them.",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.repository import config as configs
 from nerite.repository.config import ModelConfig
-from nerite.repository.ensemble import check_graph
+from nerite.repository.ensemble import graph_breaches
+from nerite.repository.problem import Breach
 from nerite.repository.storage import Mirror, is_remote
 
 _VERSION = re.compile(r"[1-9][0-9]*")
@@ -207,17 +208,21 @@ def settle(entry: ModelEntry) -> None:
         if not _VERSION.fullmatch(name) and name not in _OTHERS and not name.startswith((".", "_"))
     ]
     entry.versions = _wanted(entry.config, versions)
-    own = entry.config.name
     configs.complete(entry.config, entry.name, entry.folder, entry.versions)
+    for breach in breaches(entry):
+        raise invalid(f"{entry.folder / 'config.pbtxt'}: {breach}")
+
+
+def breaches(entry: ModelEntry) -> Iterator[Breach]:
+    """What is wrong with a config in its folder, whatever the model's own files are."""
     if configs.is_ensemble(entry.config):
-        try:
-            check_graph(entry.config)
-        except InferenceError as error:
-            raise invalid(f"{entry.folder / 'config.pbtxt'}: {error}") from None
-    if own and own != entry.name:  # told last, as Triton does: what is above tells more
-        raise invalid(
-            f"{entry.folder / 'config.pbtxt'}: unexpected directory name '{entry.name}' for model "
-            f"'{own}', directory name must equal model name"
+        yield from graph_breaches(entry.config)
+    if entry.config.name != entry.name:  # told last, as Triton does: what is above tells more
+        yield Breach(
+            f"unexpected directory name '{entry.name}' for model '{entry.config.name}', directory "
+            "name must equal model name",
+            ("name",),
+            "Give one the other's name, or remove 'name'.",
         )
 
 
