@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nerite.core.request import Request
 from nerite.core.tensor import Tensor, from_bytes, numpy_dtype
 from nerite.instances.base import Executions, WarmUp
 from nerite.repository.config import ModelConfig, datatype
+from nerite.repository.problem import Breach, Place, nearest
 from nerite.reshape import Reshape
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,61 @@ def warm_up_of(config: ModelConfig, folder: Path) -> WarmUp | None:
         if sample.batch_size
     ]
     return partial(_warm, config, samples) if samples else None
+
+
+def breaches(config: ModelConfig, folder: Path) -> Iterator[Breach]:
+    """What is wrong with the samples of a config that has its inputs; nothing is run.
+
+    Stricter than `warm_up_of`, which leaves it to the model whether it takes larger batches than
+    it says, and inputs that it does not name.
+    """
+    known = [*(one.name for one in config.input), *_unnamed(config)]
+    largest = config.max_batch_size
+    for index, sample in enumerate(config.model_warmup):
+        at: Place = ("model_warmup", index)
+        where = f"warmup sample '{sample.name}'"
+        if 0 < largest < sample.batch_size:
+            text = (
+                f"{where} has a batch_size of {sample.batch_size}, and max_batch_size is {largest}"
+            )
+            yield Breach(text, (*at, "batch_size"), "Lower it, or raise 'max_batch_size'.")
+        for name in sorted(sample.inputs):
+            if name not in known:
+                remedy = nearest(name, known) or f"The inputs are {', '.join(known)}."
+                text = f"{where}: the model has no input '{name}'"
+                yield Breach(text, (*at, "inputs", name), remedy)
+        if sample.batch_size:
+            yield from _sample_breaches(config, sample, folder, at)
+
+
+def _sample_breaches(config: ModelConfig, sample: Any, folder: Path, at: Place) -> Iterator[Breach]:
+    """Why the sample's request cannot be made."""
+    zeros = type(sample)()
+    zeros.CopyFrom(sample)
+    failed = False
+    for name, entry in sorted(zeros.inputs.items()):
+        if entry.random_data:
+            entry.zero_data = True  # which take no memory until they are read
+        file = ("input_data_file",) if entry.input_data_file else ()
+        try:
+            _tensor(name, entry, folder)
+        except (InferenceError, MemoryError, ValueError) as error:
+            failed = True
+            yield Breach(str(error), (*at, "inputs", name, *file), "Mend what the input says.")
+    if failed:
+        return
+    try:
+        _request(config, zeros, folder)
+    except InferenceError as error:
+        yield Breach(error.message, at, "Mend the sample's inputs.")
+
+
+def _unnamed(config: ModelConfig) -> Iterator[str]:
+    """The inputs that a sequence's scheduler adds."""
+    for control in config.sequence_batching.control_input:
+        yield control.name
+    for state in config.sequence_batching.state:
+        yield state.input_name
 
 
 async def _warm(

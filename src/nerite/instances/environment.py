@@ -93,24 +93,37 @@ async def _command(spec: ModelSpec) -> _Command:
     named = spec.parameters.get(PARAMETER)
     if not named:
         return _Command([sys.executable, "-m", "nerite.instances.worker"], variables)
-    path = Path(named.replace("$$TRITON_MODEL_DIRECTORY", str(spec.folder)))
-    if path.parent.name == "bin" and path.name.startswith("python"):
-        raise _wrong(spec, path, f"is an interpreter: say '{path.parents[1]}'")
+    path = find_environment(spec.name, named, spec.folder)
     if path.is_file():
         try:
             path = await asyncio.to_thread(_unpack, path)
         except (OSError, tarfile.TarError, subprocess.SubprocessError) as error:
-            raise _wrong(spec, path, f"cannot be unpacked: {error}") from None
-    python = path / "bin" / "python"
-    if not python.exists():
-        what = "holds no bin/python" if path.is_dir() else "does not exist"
-        raise _wrong(spec, path, what)
-    return _Command([str(python), "-c", _BOOTSTRAP], _activated(path, variables))
+            raise _wrong(spec.name, path, f"cannot be unpacked: {error}") from None
+        _check_folder(spec.name, path)
+    return _Command([str(path / "bin" / "python"), "-c", _BOOTSTRAP], _activated(path, variables))
 
 
-def _wrong(spec: ModelSpec, path: Path, what: str) -> InferenceError:
+def find_environment(model: str, named: str, folder: Path) -> Path:
+    """The environment's folder that EXECUTION_ENV_PATH names, or its archive, still unopened.
+
+    folder: the model's. Raises InferenceError when there is no such environment.
+    """
+    path = Path(named.replace("$$TRITON_MODEL_DIRECTORY", str(folder)))
+    if path.parent.name == "bin" and path.name.startswith("python"):
+        raise _wrong(model, path, f"is an interpreter: say '{path.parents[1]}'")
+    if not path.is_file():
+        _check_folder(model, path)
+    return path
+
+
+def _check_folder(model: str, path: Path) -> None:
+    if not (path / "bin" / "python").exists():
+        raise _wrong(model, path, "holds no bin/python" if path.is_dir() else "does not exist")
+
+
+def _wrong(model: str, path: Path, what: str) -> InferenceError:
     return invalid(
-        f"{PARAMETER} of model '{spec.name}': '{path}' {what}. It names the folder of a virtual "
+        f"{PARAMETER} of model '{model}': '{path}' {what}. It names the folder of a virtual "
         "or conda environment, or a conda-pack archive of one (.tar.gz)"
     )
 
