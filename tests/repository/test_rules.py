@@ -59,8 +59,8 @@ def test_what_is_right(text: str) -> None:
     [
         (
             "metric_tags { key: 'bad-key' value: 'x' }",
-            "metric_tags key 'bad-key' cannot be in a label's name, which takes A-Z, a-z, 0-9 "
-            "and _ for m",
+            "metric_tags key 'bad-key' cannot be in a label's name for m. A label's name takes "
+            "A-Z, a-z, 0-9 and _.",
         ),
         ("input { data_type: TYPE_FP32 dims: 1 }", "model input must specify 'name' for m"),
         ("input { name: 'a' dims: 1 }", "model input 'a' must specify 'data_type' for m"),
