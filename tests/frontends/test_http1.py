@@ -104,6 +104,33 @@ async def test_a_flood_of_pipelined_requests_is_not_stored(listen: Listen) -> No
     client.writer.transport.abort()
 
 
+@pytest.mark.parametrize("size", [50, 5000, 1_000_000])
+@on_both_loops
+async def test_answers_that_are_not_read_are_not_stored(listen: Listen, size: int) -> None:
+    """No request is taken from a client that does not take its answers; all are once it does."""
+    count = 40_000_000 // (size + 2000)
+    taken: list[Exchange] = []
+
+    def handler(exchange: Exchange) -> None:
+        taken.append(exchange)
+        exchange.respond(200, b"X-Fill: %b\r\n" % bytes(2000).replace(b"\0", b"x"), [bytes(size)])
+
+    port = await listen(handler)
+    client = await port.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(GET * count)
+    await asyncio.sleep(0.5)
+    (connection,) = port.listener.connections
+    assert connection.transport.get_write_buffer_size() <= (1 << 17) + 2 * size
+    assert len(connection._stage) <= 1 << 18
+    assert len(taken) < count
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(count):
+        assert len((await client.answer()).body) == size
+    assert len(taken) == count
+    assert (await client.ask(GET)).status == 200
+
+
 @pytest.mark.parametrize("size", [0, 1, 16_384, 1 << 20, 5_000_001])
 @on_both_loops
 async def test_bodies_of_any_size(listen: Listen, size: int) -> None:
@@ -405,6 +432,22 @@ async def test_a_client_that_never_reads(listen: Listen) -> None:
             await asyncio.sleep(0.05)
         while port.listener.connections:
             await asyncio.sleep(0.05)
+
+
+@on_both_loops
+async def test_a_client_that_never_reads_and_goes_on_asking(listen: Listen) -> None:
+    """Its requests do not keep it here."""
+    blob = bytes(5_000_000)
+    port = await listen(lambda one: one.respond(200, b"", [blob]), limits=Limits(idle_seconds=0.3))
+    client = await port.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(GET)
+    async with asyncio.timeout(10):
+        while not port.listener.connections:
+            await asyncio.sleep(0.02)
+        while port.listener.connections:
+            client.send(GET)
+            await asyncio.sleep(0.02)
 
 
 @on_both_loops

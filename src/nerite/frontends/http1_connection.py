@@ -128,27 +128,34 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         congested, self._congested = self._congested, None
-        if congested is not None:
-            congested.set_result(None)
-            if self._exchange is not None:
-                self.deadline = _NEVER
+        if congested is None:
+            return
+        congested.set_result(None)
+        if self._exchange is not None:
+            self.deadline = _NEVER
+        elif self.transport is not None and not self._discarding:
+            self._go_on(keep=True)
+            if self._begun:
+                self._begin()
 
     def _read(self) -> None:
-        """Hand over what is complete; called again when the answer to it is given."""
+        """Hand over what is complete; called again when the answer to it is given, and when the
+        client has taken what it was given."""
         if self._parsing:
             return
         self._parsing = True
         try:
-            while self._exchange is None and self._body is None and self._read_request():
-                pass
+            while self._congested is None and self._exchange is None and self._body is None:
+                if not self._read_request():
+                    break
         except BadRequest as error:
             self._refuse(error)
         finally:
             self._parsing = False
         stage = self._stage
         waiting = stage.filled - stage.at
-        if self._exchange is not None:
-            if waiting >= self._listener.limits.head:
+        if self._exchange is not None or self._congested is not None:
+            if waiting >= self._listener.limits.head and not self._paused:
                 self._paused = True  # a client that pipelines more than we care to keep
                 self.transport.pause_reading()
         elif not self._begun and (waiting or self._head is not None):
@@ -276,9 +283,7 @@ class Connection(asyncio.BufferedProtocol):
     def _go_on(self, keep: bool) -> None:
         self._wait_idle()
         if not keep:
-            self._discarding = True  # what follows was sent in vain
-            self._stage.clear()
-            self._direct().close()
+            self.close()
             return
         if self._paused:
             self._paused = False
@@ -334,6 +339,9 @@ class Connection(asyncio.BufferedProtocol):
         return self._exchange is None and not self._begun
 
     def close(self) -> None:
+        """What the client sends from now on was sent in vain."""
+        self._discarding = True
+        self._stage.clear()
         if self.transport is not None:
             self._direct().close()
 
