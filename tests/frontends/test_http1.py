@@ -347,22 +347,53 @@ async def test_dripping_does_not_extend_the_time(listen: Listen) -> None:
 
 @on_both_loops
 async def test_empty_lines_do_not_extend_the_time(listen: Listen) -> None:
-    port = await listen(limits=Limits(idle_seconds=0.5))
-    client = await port.connect()
+    port = await listen(limits=Limits(send_seconds=0.5, idle_seconds=0.5))
+    client, used = await port.connect(), await port.connect()
+    assert (await used.ask(GET)).status == 200
     for _ in range(10):
+        used.send(b"\r\n")
         client.send(b"\r\n")
         await asyncio.sleep(0.02)
     assert await client.closed()
+    assert await used.closed()
 
 
 @on_both_loops
 async def test_idle_connections_close(listen: Listen) -> None:
     port = await listen(limits=Limits(idle_seconds=0.5))
-    silent, used = await port.connect(), await port.connect()
+    used = await port.connect()
     assert (await used.ask(GET)).status == 200
-    assert await silent.closed()
     assert await used.closed()
     assert not port.listener.connections
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(send_seconds=0.5, connections=2),
+        Limits(send_seconds=0, idle_seconds=0.5, connections=2),
+    ],
+)
+@on_both_loops
+async def test_silent_connections_close(listen: Listen, limits: Limits) -> None:
+    """Those that have not asked anything do not keep others out for as long as the idle."""
+    port = await listen(limits=limits)
+    silent = [await port.connect() for _ in range(2)]
+    assert (await port.ask(GET)).status == 503
+    for client in silent:
+        assert await client.closed()
+    assert (await port.ask(GET)).status == 200
+
+
+@on_both_loops
+async def test_a_body_has_its_own_time(listen: Listen) -> None:
+    """Whoever connects early may still send a request that takes long."""
+    client = await (await listen(limits=Limits(send_seconds=1))).connect()
+    request = post(b"x" * 9)
+    await asyncio.sleep(0.7)
+    client.send(request[:-5])
+    await asyncio.sleep(0.7)
+    assert (await client.ask(request[-5:])).status == 200
 
 
 @on_both_loops

@@ -92,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._listener.burst.able and transport.get_extra_info("sslcontext") is None:
             self.fd = transport.get_extra_info("socket").fileno()
         if self._listener.admit(self):
-            self._wait_idle()
+            self._begin()  # whoever says nothing has no more time than who says it slowly
         else:
             text = "the server has as many connections as --http-max-connections allows"
             self._refuse(BadRequest(HTTPStatus.SERVICE_UNAVAILABLE, text))
@@ -189,6 +189,7 @@ class Connection(asyncio.BufferedProtocol):
             self._turn_away(head, head.reply)
             return False
         self._begun_ns = time.monotonic_ns()
+        self._begin()
         if head.expects:
             self._direct().write(_CONTINUE)
         if head.chunked:
@@ -313,7 +314,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin(self) -> None:
         self._begun = True
-        self.deadline = self._listener.now + (self._listener.limits.send_seconds or _NEVER)
+        limits = self._listener.limits
+        unlimited = _NEVER if self._head is not None else limits.idle_seconds
+        self.deadline = self._listener.now + (limits.send_seconds or unlimited)
 
     def _wait_idle(self) -> None:
         self._unsent = _NEVER
@@ -327,8 +330,9 @@ class Connection(asyncio.BufferedProtocol):
             self.deadline = self._listener.now + self._listener.limits.idle_seconds
         elif unsent or self._discarding:
             self.abort()
-        elif self._begun:
-            seconds = self._listener.limits.send_seconds
+        elif not self.idle:
+            limits = self._listener.limits
+            seconds = limits.send_seconds or limits.idle_seconds
             text = f"the request did not arrive within {seconds:g} seconds"
             self._refuse(BadRequest(HTTPStatus.REQUEST_TIMEOUT, text))
         else:
@@ -336,7 +340,9 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def idle(self) -> bool:
-        return self._exchange is None and not self._begun
+        """Whether nothing of a request is here."""
+        asked = self._exchange is not None or self._head is not None or self._stage.filled
+        return not asked and not self._discarding
 
     def close(self) -> None:
         """What the client sends from now on was sent in vain."""

@@ -17,8 +17,9 @@ class Limits:
     """What a client may send.
 
     head: bytes of request line and headers; body: bytes; chunks: of one chunked body;
-    send_seconds: for the whole of a request once it has begun, 0 for ever; idle_seconds: between
-    two; connections: at once, 0 for any number.
+    send_seconds: for a head once it has begun, the first once the client has connected, and for a
+    body, 0 for ever; idle_seconds: between two requests, and for a head where send_seconds is 0;
+    connections: at once, 0 for any number.
     """
 
     head: int = 1 << 16
