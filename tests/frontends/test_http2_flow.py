@@ -139,16 +139,72 @@ async def test_windows_are_given_back(listen_grpc: ListenGrpc, pad: int | None) 
     flags = [] if pad is None else ["PADDED"]
     sent = 0
     for _ in range(1100):
-        frame = data(1, piece, *flags, pad=pad or 0)
-        client.send(frame)
+        await client.until(lambda: client.windows.get(1, 0) + (1 << 22) - sent > 17_000)
+        client.send(data(1, piece, *flags, pad=pad or 0))
         sent += len(piece) + (0 if pad is None else pad + 1)
-        if sent % (1 << 19) < len(piece):
-            await asyncio.sleep(0)
     client.send(data(1, b"", "END_STREAM"))
     answer = await client.answer(1)
     assert len(answer.messages) == 1100
     assert sent - (1 << 21) <= client.windows[1] <= sent
     assert sent - (1 << 23) <= client.windows[0] - before.get(0, 0) <= sent
+
+
+@on_both_loops
+async def test_the_window_of_a_stream_that_is_not_read_stays_shut(listen_grpc: ListenGrpc) -> None:
+    """Its messages would be kept for as long as nobody takes them."""
+    go_on = asyncio.Event()
+
+    async def late(rpc: Rpc) -> None:
+        await go_on.wait()
+        count = 0
+        async for _ in rpc.messages():
+            count += 1
+        rpc.respond([b"%d" % count])
+
+    port = await listen_grpc({"/late": Route(tasked(late), streams=True)})
+    client = await port.connect()
+    client.send(client.open(1, "/late"))
+    pieces = 250
+    client.send(*[data(1, message(b"x" * 16_000))] * pieces)
+    await client.pong()
+    assert not client.windows.get(1)
+    go_on.set()
+    await client.until(lambda: client.windows.get(1) == pieces * 16_005)
+    client.send(data(1, b"", "END_STREAM"))
+    assert (await client.answer(1)).messages == [b"%d" % pieces]
+
+
+@on_both_loops
+async def test_answers_that_wait_hold_up_further_rpcs(listen_grpc: ListenGrpc) -> None:
+    """Those with one answer; it must be possible to ask while a stream is not read."""
+    begun = []
+    one = bytes(1 << 20)
+
+    def blob(rpc: Rpc) -> None:
+        begun.append(rpc)
+        rpc.respond([one])
+
+    async def flood(rpc: Rpc) -> None:
+        await rpc.send([one * 20])
+
+    routes = {"/blob": Route(blob), "/flood": Route(tasked(flood), streams=True)}
+    port = await listen_grpc(routes)
+    client = await port.connect(INITIAL_WINDOW_SIZE=0)
+    client.polite = False
+    (connection,) = port.listener.connections
+    client.send(client.open(1, "/flood"))
+    streams = range(3, 203, 2)
+    client.send(*[client.rpc(stream, path="/blob") for stream in streams])
+    await client.pong()
+    assert 16 <= len(begun) <= 18
+    assert connection.outbox.owed <= 18 << 20
+    client.send(RstStreamFrame(streams[0], 8), RstStreamFrame(streams[-1], 8))
+    client.send(grow(0, 1 << 30), *[grow(stream, 1 << 21) for stream in streams[1:-1]])
+    for stream in streams[1:-1]:
+        assert (await client.answer(stream)).messages == [one]
+    assert len(begun) == 99
+    assert not connection.outbox.owed
+    await client.pong()
 
 
 @on_both_loops

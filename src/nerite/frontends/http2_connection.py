@@ -18,13 +18,13 @@ from nerite.frontends.http2_messages import Incoming, TooLarge
 from nerite.frontends.http2_outbox import Outbox, Outgoing
 from nerite.frontends.http2_port import Port
 from nerite.frontends.http2_pulse import Pulse, Wanted
+from nerite.frontends.http2_queue import Queue
 from nerite.frontends.http2_rpc import NO_MEMORY, GrpcCode, Rpc
+from nerite.frontends.http2_windows import WINDOW, Windows
 
 log = logging.getLogger(__name__)
 
 _STAGE = 1 << 16
-_WINDOW = 1 << 22  # bytes of a stream that may be underway
-_ALL_WINDOW = 1 << 24  # of all together
 _FRAME = 1 << 20
 _STREAMS = 10_000
 _HEADERS = 1 << 16  # bytes of one request's
@@ -32,7 +32,7 @@ _UNREAD = 1000  # answers to pings and settings that wait while a client reads n
 _SETTINGS = {
     h2.ENABLE_PUSH: 0,
     h2.MAX_CONCURRENT_STREAMS: _STREAMS,
-    h2.INITIAL_WINDOW_SIZE: _WINDOW,
+    h2.INITIAL_WINDOW_SIZE: WINDOW,
     h2.MAX_FRAME_SIZE: _FRAME,
     h2.MAX_HEADER_LIST_SIZE: _HEADERS,
 }
@@ -55,7 +55,6 @@ class Connection(asyncio.BufferedProtocol):
         self._told = self._leaving = False  # the client is told that we leave; it knows
         self._last = 0  # the highest stream
         self._blocks = Blocks(2 * _HEADERS)
-        self._taken = 0  # bytes of the window that were not given back
         # The data frame that is being read: its RPC, flags, the bytes left, and those of it that
         # are received where they belong.
         self._rpc: Rpc | None = None
@@ -66,6 +65,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.outbox = Outbox(transport, self._sent)
+        self.queue = Queue(self.outbox)
+        self.windows = Windows(transport)
         self._port.admit(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -150,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         stage.take(size)
         self._begun = self.pulse.begun = True
         self._transport.write(h2.settings(_SETTINGS))
-        self._transport.write(h2.window_update(0, _ALL_WINDOW - h2.DEFAULT_WINDOW))
+        self.windows.open()
         return True
 
     def _begin_data(self, number: int, flags: int, length: int, padding: int = 0) -> None:
@@ -162,7 +163,7 @@ class Connection(asyncio.BufferedProtocol):
             self._rpc = None
         self._flags, self._left = flags, length
         if padding:
-            self._count(padding)
+            self.windows.take(padding, self._rpc)
         if not length:
             if not flags & h2.END_STREAM:
                 self.pulse.bother()
@@ -171,8 +172,8 @@ class Connection(asyncio.BufferedProtocol):
     def _feed(self, size: int, data: memoryview | None) -> None:
         """So many bytes of the frame's data: these, or those that are in their place already."""
         self._left -= size
-        self._count(size)
         rpc = self._rpc
+        self.windows.take(size, rpc)
         if rpc is not None and rpc.open:
             try:
                 come = rpc.incoming
@@ -194,19 +195,6 @@ class Connection(asyncio.BufferedProtocol):
         rpc, self._rpc = self._rpc, None
         if rpc is not None and self._flags & h2.END_STREAM:
             rpc.close()
-
-    def _count(self, size: int) -> None:
-        """Give the client back what it has used of its windows, once that is worth a frame."""
-        self._taken += size
-        if self._taken >= _ALL_WINDOW // 2:
-            self._transport.write(h2.window_update(0, self._taken))
-            self._taken = 0
-        rpc = self._rpc
-        if rpc is not None:
-            rpc.taken += size
-            if rpc.taken >= _WINDOW // 2 and rpc.open and not rpc.received:
-                self._transport.write(h2.window_update(rpc.out.number, rpc.taken))
-                rpc.taken = 0
 
     def _is_idle(self, number: int) -> bool:
         """Whether a stream was never opened; those with even numbers are ours to open."""
@@ -349,14 +337,17 @@ class Connection(asyncio.BufferedProtocol):
         if rpc is not None:
             rpc.leave()
             self.outbox.drop(rpc.out)
+            self.queue.end(rpc)
         self._close_when_done()
 
     def _sent(self, out: Outgoing) -> None:
         """The frame that ends a stream on our side is written."""
         self.pulse.sent()
         rpc = self._rpcs.pop(out.number, None)
-        if rpc is not None and not rpc.received:
-            self.outbox.write(h2.reset(out.number, Code.NO_ERROR))  # it need not go on
+        if rpc is not None:
+            self.queue.end(rpc)
+            if not rpc.received:
+                self.outbox.write(h2.reset(out.number, Code.NO_ERROR))  # it need not go on
         self._close_when_done()
 
     def _close_when_done(self) -> None:

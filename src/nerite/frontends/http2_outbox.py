@@ -19,10 +19,11 @@ class Outgoing:
 
     credit: bytes that its client takes beyond those that all streams begin with. head: the frames
     that go before its first message, where they wait too. waiting: bytes of messages that did not
-    fit. last: the frame that ends it, once that is known. news: of whoever waits until it is empty.
+    fit. whole: whether they are all of its answer. last: the frame that ends it, once that is
+    known. news: of whoever waits until it is empty.
     """
 
-    __slots__ = ("credit", "head", "last", "news", "number", "parts", "waiting")
+    __slots__ = ("credit", "head", "last", "news", "number", "parts", "waiting", "whole")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -30,6 +31,7 @@ class Outgoing:
         self.head = b""
         self.parts: deque[memoryview] = deque()
         self.waiting = 0
+        self.whole = False
         self.last: bytes | None = None
         self.news: asyncio.Future[None] | None = None
 
@@ -49,6 +51,7 @@ class Outbox:
         self.largest = h2.SMALLEST_FRAME
         self._initial = h2.DEFAULT_WINDOW  # of each stream
         self._credit = h2.DEFAULT_WINDOW
+        self.owed = 0  # bytes of whole answers that wait
         self.paused = False  # the client does not read what was written
         self.flowed = False  # data has gone since somebody last set this to False
         # Streams that wait for their turn, for more than their own window, for more of it, and,
@@ -83,6 +86,9 @@ class Outbox:
         out.parts.extend(memoryview(part) for part in parts if len(part))
         waited, out.waiting = out.waiting, out.waiting + size
         out.last = last
+        if last is not None and not waited:
+            out.whole = True
+            self.owed += size
         if not waited:
             self._queue[out] = None
             self._pump()
@@ -106,6 +112,8 @@ class Outbox:
         """Nobody reads this stream any more."""
         out.parts.clear()
         out.head = b""
+        if out.whole:
+            self.owed -= out.waiting
         out.waiting = 0
         out.last = None
         self._queue.pop(out, None)
@@ -178,6 +186,8 @@ class Outbox:
         self._credit -= room
         out.credit -= room
         out.waiting -= room
+        if out.whole:
+            self.owed -= room
         self.flowed = True
         lines: list[Body] = [out.head] if out.head else []
         out.head = b""

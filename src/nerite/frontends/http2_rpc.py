@@ -19,6 +19,8 @@ from nerite.frontends.http1_exchange import Body
 from nerite.frontends.http2_head import Head, block
 from nerite.frontends.http2_messages import Incoming, Message
 from nerite.frontends.http2_outbox import Outbox, Outgoing
+from nerite.frontends.http2_queue import Queue
+from nerite.frontends.http2_windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,8 @@ class Channel(Protocol):
     """The connection of an RPC."""
 
     outbox: Outbox
+    queue: Queue
+    windows: Windows
     compression: str
 
 
@@ -122,6 +126,11 @@ class Rpc:
         """Whether an answer would still reach the client."""
         return self._channel is not None
 
+    @property
+    def behind(self) -> bool:
+        """Whether messages wait to be read."""
+        return bool(self._inbox)
+
     def take(self, messages: list[Message]) -> None:
         """Messages have come."""
         self._inbox.extend(messages)
@@ -138,11 +147,17 @@ class Rpc:
             self.fail(GrpcCode.INTERNAL, "the last message is cut off")
         elif len(self._inbox) != 1:
             self._refuse_count()
-        elif self._inbox[0].compressed:
-            task = asyncio.get_running_loop().create_task(self._unpack(self._inbox.popleft()))
+        else:
+            self._channel.queue.add(self)
+
+    def begin(self) -> None:
+        """Its one message has come, and its turn."""
+        message = self._inbox.popleft()
+        if message.compressed:
+            task = asyncio.get_running_loop().create_task(self._unpack(message))
             self.on_disconnect = task.cancel
         else:
-            self.message = self._inbox.popleft().data
+            self.message = message.data
             self.start()
 
     def start(self) -> None:
@@ -194,6 +209,7 @@ class Rpc:
                     return
             if self.received or self._channel is None:
                 return
+            self._channel.windows.give_back(self)
             self._news = asyncio.get_running_loop().create_future()
             await self._news
 

@@ -190,7 +190,7 @@ class V2Grpc:
             async for reply, error in answers:
                 if error is not None and with_status:
                     raise error
-                await rpc.send([reply.SerializeToString()])
+                await rpc.send([reply])
         rpc.finish()
 
 

@@ -30,10 +30,16 @@ from nerite.tracing.tracer import Carrier
 
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
-# Answers that wait for a client above which its further requests are not read.
+# Answers that wait for a client above which its further requests are not read: so many, and so
+# many bytes, where those of open requests count for as much as the longest so far.
 _UNREAD = 1000
+_UNREAD_BYTES = 1 << 26
+_UNKNOWN = 1 << 20  # bytes of an answer before the first has come
 
 log = logging.getLogger(__name__)
+
+
+Told = tuple[bytes, InferenceError | None]
 
 
 class _Turn:
@@ -45,7 +51,7 @@ class _Turn:
         self.request = request
         self.target: Target | None = None
         self.wants_empty = wants_empty
-        self.messages: list[Any] = []
+        self.messages: list[Told] = []
         self.done = False
         self.call: Call | None = None
 
@@ -67,7 +73,9 @@ class InferStream:
         self._regions = regions
         self._requests = requests
         self._headers = headers
-        self._ready: deque[Any] = deque()
+        self._ready: deque[Told] = deque()
+        self._waiting = 0  # bytes that are ready, or will be when their turn has come
+        self._longest = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -75,15 +83,16 @@ class InferStream:
         self._open: set[_Turn] = set()
         self._all_read = False
 
-    async def answers(self) -> AsyncGenerator[tuple[Any, InferenceError | None], None]:
-        """The stream's messages, each with the error it tells of, if any."""
+    async def answers(self) -> AsyncGenerator[Told, None]:
+        """The stream's messages as bytes, each with the error it tells of, if any."""
         reading = self._loop.create_task(self._read())
         try:
             while True:
                 while self._ready:
-                    yield self._ready.popleft()
-                    if len(self._ready) <= _UNREAD:
-                        self._room.set()
+                    told = self._ready.popleft()
+                    yield told
+                    self._waiting -= len(told[0])
+                    self._room.set()
                 if self._all_read and not self._open:
                     return
                 self._news.clear()
@@ -102,14 +111,19 @@ class InferStream:
                 try:
                     self._begin(read(pb.ModelInferRequest, data))
                 except InferenceError as error:  # it is no message
-                    self._ready.append(_error(_Turn(Request("", {}), False), error))
-                    self._news.set()
-                while len(self._ready) > _UNREAD:
+                    self._take(_Turn(Request("", {}), False), False, error)
+                while self._is_full():
                     self._room.clear()
                     await self._room.wait()
         finally:
             self._all_read = True
             self._news.set()
+
+    def _is_full(self) -> bool:
+        """Whether the client has to read before it is read. A decoupled model's open requests do
+        not count: one that goes on for ever may be waiting for another."""
+        expected = len(self._turns) * (self._longest or _UNKNOWN)
+        return len(self._ready) > _UNREAD or self._waiting + expected > _UNREAD_BYTES
 
     def _begin(self, message: Any) -> None:
         wants_empty = _EMPTY_FINAL in message.parameters and (
@@ -149,22 +163,28 @@ class InferStream:
 
     def _take(self, turn: _Turn, ordered: bool, answer: Answer) -> None:
         if isinstance(answer, InferenceError):
-            turn.messages.append(_error(turn, answer))
+            self._say(turn, _error(turn, answer))
             turn.done = True
         else:
             turn.done = answer.final
             if answer.error is not None:
-                turn.messages.append(_error(turn, answer.error, final=False))
+                self._say(turn, _error(turn, answer.error, final=False))
             elif answer.outputs or not answer.final or turn.wants_empty:
-                turn.messages.append(_reply(turn, answer))
+                self._say(turn, _reply(turn, answer))
         if turn.done:
             self._open.discard(turn)
+            self._room.set()
         if ordered:
             self._release()
         else:
             self._ready.extend(turn.messages)
             turn.messages = []
         self._news.set()
+
+    def _say(self, turn: _Turn, told: Told) -> None:
+        turn.messages.append(told)
+        self._waiting += len(told[0])
+        self._longest = max(self._longest, len(told[0]))
 
     def _release(self) -> None:
         """Let out what waits, up to the first request that is not answered yet."""
@@ -177,14 +197,14 @@ class InferStream:
             self._turns.popleft()
 
 
-def _reply(turn: _Turn, answer: Response) -> tuple[Any, InferenceError | None]:
+def _reply(turn: _Turn, answer: Response) -> Told:
     assert turn.target is not None
     try:
         message = v2_proto.encode(turn.request, answer, turn.target)
+        message.parameters["triton_final_response"].bool_param = answer.final
+        return pb.ModelStreamInferResponse(infer_response=message).SerializeToString(), None
     except Exception as error:
         return _error(turn, _told(error))
-    message.parameters["triton_final_response"].bool_param = answer.final
-    return pb.ModelStreamInferResponse(infer_response=message), None
 
 
 def _told(error: Exception) -> InferenceError:
@@ -195,11 +215,11 @@ def _told(error: Exception) -> InferenceError:
     return InferenceError(Status.INTERNAL, "internal error; the server's log says more")
 
 
-def _error(turn: _Turn, error: InferenceError, *, final: bool = True) -> tuple[Any, InferenceError]:
+def _error(turn: _Turn, error: InferenceError, *, final: bool = True) -> Told:
     message = pb.ModelInferResponse(model_name=turn.request.model, id=turn.request.id)
     message.parameters["triton_final_response"].bool_param = final
     reply = pb.ModelStreamInferResponse(error_message=error.message, infer_response=message)
-    return reply, error
+    return reply.SerializeToString(), error
 
 
 def wants_status(metadata: Any) -> bool:
