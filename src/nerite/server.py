@@ -369,6 +369,8 @@ def _check_name(name: str) -> None:
     trimmed = name.strip()
     if not trimmed:
         raise invalid("Model name cannot be empty. Please enter a valid name to deploy.")
+    if "\0" in name:
+        raise invalid(f"invalid model name {name!r}: no folder can have it")
     if trimmed == ".." or "/" in trimmed:
         raise invalid(
             f"invalid model name '{name}', model name must not contain path traversal characters"

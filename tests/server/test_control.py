@@ -339,6 +339,7 @@ async def test_overrides(start: Start, tmp_path: Path) -> None:
         ("{}", {"../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"/../escape.py": b""}, "leaves the model's folder"),
         ("{}", {"1/../../escape.py": b""}, "leaves the model's folder"),
+        ("{}", {"1/a\0b": b""}, r"file override '1/a\\x00b' is no path"),
         ('{"name": "other"}', {"1/model.py": b""}, "failed to load 'm', .*for model 'other'"),
         ("{}", {"A" * 256: b""}, "failed to poll from model repository: File name too long"),
     ],
@@ -357,6 +358,13 @@ async def test_bad_overrides(
             await server.load("m", config, files)
         assert re.search(expected, caplog.text)
         assert not (tmp_path / "escape.py").exists()
+
+
+async def test_a_name_that_no_folder_has(start: Start) -> None:
+    async with start(mode=ControlMode.EXPLICIT) as server:
+        with pytest.raises(InferenceError, match=r"invalid model name 'a\\x00b'") as caught:
+            await server.load("a\0b", "{}", {"1/model.py": b""})
+        assert caught.value.status is Status.INVALID_ARG
 
 
 async def test_a_missing_model(start: Start, tmp_path: Path) -> None:

@@ -24,13 +24,42 @@ JSON = b"Content-Type: application/json\r\n"
 
 
 def answer_json(exchange: Exchange, document: Any, status: int = 200) -> None:
-    exchange.respond(status, JSON, [orjson.dumps(document)])
+    exchange.respond(status, JSON, [json_of(document)])
 
 
-def answer_error(exchange: Exchange, error: InferenceError) -> None:
+def answer_error(exchange: Exchange, error: Exception) -> None:
+    """Of what is none of our errors a client is told only that there was one."""
+    if not isinstance(error, InferenceError):
+        log.error("%s %s failed", exchange.head.method, exchange.head.path, exc_info=error)
+        exchange.fail()
+        return
     log.debug("HTTP request failed: %s", error.message)
     headers = JSON + error.headers if isinstance(error, UnsupportedEncoding) else JSON
-    exchange.respond(http_status(error), headers, [orjson.dumps({"error": error.message})])
+    exchange.respond(http_status(error), headers, [json_of({"error": error.message})])
+
+
+def json_of(document: Any) -> bytes:
+    """Also of texts with halves of surrogate pairs, which a model may say and UTF-8 cannot.
+
+    Raises TypeError for what is not JSON.
+    """
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        return orjson.dumps(_sayable(document))
+
+
+def sayable(text: str) -> str:
+    """The same text where UTF-8 can say it."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, str):
+        return sayable(value)
+    if isinstance(value, dict):
+        return {_sayable(key): _sayable(one) for key, one in value.items()}
+    return [_sayable(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def http_status(error: InferenceError) -> int:

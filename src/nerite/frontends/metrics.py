@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from nerite.core.custom_metrics import CustomMetrics
 from nerite.core.stats import Counts, Duration, Histogram, Look, Sample, Stats
-from nerite.frontends.answers import not_allowed
+from nerite.frontends.answers import answer_error, not_allowed
 from nerite.frontends.http1 import Exchange
 from nerite.frontends.machine import Machine
 from nerite.model import Model
@@ -203,14 +203,22 @@ class Metrics:
     async def _measure(self) -> None:
         """Ask the machine in a thread: a driver may take its time."""
         assert self._machine is not None
-        await asyncio.to_thread(self._machine.measure)
+        try:
+            await asyncio.to_thread(self._machine.measure)
+        except Exception:
+            log.exception("the machine cannot be measured")  # what it was before is told
         self._measuring = None
         waiting, self._waiting = self._waiting, []
         for exchange in waiting:
             self._answer(exchange)
 
     def _answer(self, exchange: Exchange) -> None:
-        exchange.respond(200, _CONTENT_TYPE, [self.text().encode()])
+        try:
+            text = self.text().encode(errors="backslashreplace")
+        except Exception as error:  # a task knows nothing of this exchange
+            answer_error(exchange, error)
+        else:
+            exchange.respond(200, _CONTENT_TYPE, [text])
 
     def text(self) -> str:
         """All metrics in Prometheus' text format, version 0.0.4."""

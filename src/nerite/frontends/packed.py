@@ -4,15 +4,11 @@ interpreter, and the loop has other clients."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 
-from nerite.core.errors import InferenceError
 from nerite.frontends.answers import answer_error
 from nerite.frontends.compression import compress, decompress
 from nerite.frontends.http1 import Body, Exchange
-
-log = logging.getLogger(__name__)
 
 # A body may grow a thousandfold; up to these sizes a thread costs more than the work.
 _SMALL_REQUEST = 1 << 12
@@ -34,11 +30,8 @@ def unpack(exchange: Exchange, limit: int, go_on: Callable[[Exchange], None]) ->
             exchange.body = work.result()
             if exchange.open:
                 go_on(exchange)
-        except InferenceError as error:
+        except Exception as error:
             answer_error(exchange, error)
-        except Exception:
-            log.exception("%s %s failed", exchange.head.method, exchange.head.path)
-            exchange.fail()
         finally:
             del work  # its error holds this frame, and the body that of the thread
 
@@ -55,8 +48,12 @@ def respond(exchange: Exchange, headers: bytes, parts: Sequence[Body]) -> None:
         return
 
     def done(work: asyncio.Future[tuple[bytes, Sequence[Body]]]) -> None:
-        encoding, packed = work.result()
-        exchange.respond(200, headers + encoding, packed)
+        try:
+            encoding, packed = work.result()
+        except Exception as error:
+            answer_error(exchange, error)
+        else:
+            exchange.respond(200, headers + encoding, packed)
 
     # The parts may be views of memory that is used again once this returns.
     whole = [b"".join(parts)]

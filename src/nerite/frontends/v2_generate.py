@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import orjson
 
 from nerite.contract import TensorSpec
 from nerite.core.call import Answer, Call
 from nerite.core.errors import InferenceError, Status, invalid
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of
-from nerite.frontends.answers import answer_error, answer_json, http_status
+from nerite.frontends.answers import answer_error, answer_json, http_status, json_of
 from nerite.frontends.asking import ask
 from nerite.frontends.http1 import Body, Exchange
 from nerite.frontends.intake import Forwarding
@@ -178,7 +177,7 @@ class _Single:
                 raise response.error
             document = _document(call.request, self._version, response)
             answer_json(self._exchange, document)
-        except InferenceError as error:
+        except Exception as error:  # whoever delivers knows nothing of this exchange
             answer_error(self._exchange, error)
 
 
@@ -193,6 +192,12 @@ class _Events:
     def deliver(self, call: Call, answer: Answer) -> None:
         if not self._exchange.open:
             return
+        try:
+            self._tell(call, answer)
+        except Exception as error:  # likewise
+            answer_error(self._exchange, error)
+
+    def _tell(self, call: Call, answer: Answer) -> None:
         if isinstance(answer, InferenceError):
             self._fail(answer)
             self._exchange.end()
@@ -217,5 +222,6 @@ class _Events:
             self._exchange.start(status, _EVENTS)
 
     def _event(self, status: int, document: dict[str, Any]) -> None:
+        event = b"data: " + json_of(document) + b"\n\n"
         self._start(status)
-        self._exchange.write(b"data: " + orjson.dumps(document) + b"\n\n")
+        self._exchange.write(event)

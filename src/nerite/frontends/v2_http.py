@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from nerite.core.errors import InferenceError
 from nerite.frontends.answers import answer_error, answer_json, not_allowed, not_found
 from nerite.frontends.http1 import Exchange, Head
 from nerite.frontends.intake import Intake
@@ -152,7 +151,7 @@ class V2Http:
         """The model's own code has a say in it."""
         try:
             _say_ready(exchange, await self._server.check_ready(name, version))
-        except InferenceError as error:
+        except Exception as error:
             answer_error(exchange, error)
 
 

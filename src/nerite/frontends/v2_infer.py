@@ -5,7 +5,6 @@ What a head says of the body behind it is found out once, and kept with the head
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import lru_cache, partial
 
@@ -23,8 +22,6 @@ from nerite.frontends.v2_response import OutputForm, Target, encode, placed, tar
 from nerite.frontends.v2_templates import Templates
 from nerite.model import Model
 from nerite.server import Server
-
-log = logging.getLogger(__name__)
 
 _OCTETS = b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
 _HEADER_LENGTH = "inference-header-content-length"
@@ -147,12 +144,8 @@ def _deliver(exchange: Exchange, target: Target, accepts: bool, call: Call, answ
         return
     try:
         parts, length = encode(call.request, answer, target)
-    except InferenceError as error:
+    except Exception as error:  # whoever delivers knows nothing of this exchange
         answer_error(exchange, error)
-        return
-    except Exception:  # whoever delivers knows nothing of this exchange
-        log.exception("the answer of model '%s' cannot be written", call.request.model)
-        exchange.fail()
         return
     headers = JSON if length is None else _octets(length)
     if accepts:

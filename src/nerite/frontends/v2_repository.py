@@ -75,7 +75,7 @@ class RepositoryDoor:
 async def _answering(exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except InferenceError as error:
+    except Exception as error:
         answer_error(exchange, error)
 
 

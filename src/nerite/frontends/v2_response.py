@@ -13,6 +13,7 @@ from nerite.core.errors import invalid
 from nerite.core.layout import Layout, Packed
 from nerite.core.request import Parameter, Request, Response
 from nerite.core.tensor import Tensor, datatype_of, to_bytes
+from nerite.frontends.answers import json_of
 from nerite.frontends.http1 import Body
 from nerite.frontends.outputs import Place, classify, written
 from nerite.frontends.regions import FAR, Regions, SystemRegion
@@ -49,7 +50,7 @@ class Skeleton(NamedTuple):
     def first(self, name: str) -> bytes:
         """The first text, with the request's id."""
         text = self.texts[0]
-        return b"".join((text[: self.start], b',"id":', orjson.dumps(name), text[self.start :]))
+        return b"".join((text[: self.start], b',"id":', json_of(name), text[self.start :]))
 
 
 class OutputForm:
@@ -202,7 +203,7 @@ def _document(
         document["id"] = request.id
     if parameters:
         document["parameters"] = dict(parameters)
-    return orjson.dumps(document | {"outputs": entries})
+    return json_of(document | {"outputs": entries})
 
 
 def _data(tensor: Tensor, name: str) -> bytes:
@@ -214,7 +215,7 @@ def _data(tensor: Tensor, name: str) -> bytes:
             f"format for output {name}"
         )
     if datatype == "BYTES":
-        return orjson.dumps(_texts(tensor, name))
+        return json_of(_texts(tensor, name))
     return _numbers(np.ascontiguousarray(tensor).reshape(-1))
 
 

@@ -20,6 +20,7 @@ from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
 from nerite.frontends import v2_proto
+from nerite.frontends.answers import sayable
 from nerite.frontends.http1 import Body
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.regions import Regions
@@ -218,7 +219,9 @@ def _told(error: Exception) -> InferenceError:
 def _error(turn: _Turn, error: InferenceError, *, final: bool = True) -> Told:
     message = pb.ModelInferResponse(model_name=turn.request.model, id=turn.request.id)
     message.parameters["triton_final_response"].bool_param = final
-    reply = pb.ModelStreamInferResponse(error_message=error.message, infer_response=message)
+    reply = pb.ModelStreamInferResponse(
+        error_message=sayable(error.message), infer_response=message
+    )
     return reply.SerializeToString(), error
 
 

@@ -118,6 +118,8 @@ def _code(config: configs.ModelConfig) -> dict[str, Any]:
 def _write(name: str, folder: Path, files: Mapping[str, bytes]) -> None:
     root = folder.resolve()
     for path, content in files.items():
+        if "\0" in path:
+            raise invalid(f"file override {path!r} is no path")
         target = (root / path.lstrip("/")).resolve()  # as Triton joins them
         if not target.is_relative_to(root) or target == root:
             raise _unpolled(name, f": file override '{path}' leaves the model's folder")
