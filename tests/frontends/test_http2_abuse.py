@@ -133,6 +133,19 @@ async def test_rapid_resets(listen_grpc: ListenGrpc) -> None:
     await others(port)
 
 
+@on_both_loops
+async def test_connections_beyond_the_limit(listen_grpc: ListenGrpc) -> None:
+    """Those that say nothing count, and have not long."""
+    port = await listen_grpc(terms=Terms(connections=2, handshake=0.5))
+    client, silent, third = await port.connect(), await port.raw(), await port.raw()
+    assert await third.end() == CALM
+    assert b"--grpc-max-connections" in third.farewells[0].additional_data
+    await client.served(1)
+    assert await silent.end() is None
+    await others(port)
+    await client.served(3)
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/echo", "/stream"])
 @on_both_loops
 async def test_a_client_that_never_reads(listen_grpc: ListenGrpc, path: str) -> None:

@@ -10,7 +10,7 @@ import zlib
 import pytest
 from hyperframe.frame import HeadersFrame, RstStreamFrame
 
-from nerite.frontends.http2 import GrpcCode, Refusal, Route, Rpc
+from nerite.frontends.http2 import GrpcCode, Refusal, Route, Rpc, Terms
 
 from .conftest import on_both_loops
 from .http2_client import ListenGrpc, data, message, tasked
@@ -307,8 +307,7 @@ async def test_compressed_messages(listen_grpc: ListenGrpc, encoding: str) -> No
 async def test_what_cannot_be_decompressed(
     listen_grpc: ListenGrpc, encoding: str | None, content: bytes, code: GrpcCode
 ) -> None:
-    port = await listen_grpc()
-    port.listener.limit = 2000
+    port = await listen_grpc(terms=Terms(inflated=2000))
     client = await port.connect()
     more = {} if encoding is None else {"grpc_encoding": encoding}
     for stream, path, rest in ((1, "/echo", b""), (3, "/stream", message(b"more"))):
@@ -316,6 +315,10 @@ async def test_what_cannot_be_decompressed(
         client.send(data(stream, message(content, 1) + rest, "END_STREAM"))
         answer = await client.answer(stream)
         assert (answer.status, answer.messages) == (code, [])
+        if code is GrpcCode.RESOURCE_EXHAUSTED:
+            assert f"{len(content)} bytes is too large" in answer.text
+            assert "more than 2000 bytes" in answer.text
+            assert "--http-max-input-size" in answer.text
     await client.served(5)
 
 

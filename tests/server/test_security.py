@@ -15,6 +15,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from .conftest import ADD_SUB, ADD_SUB_CODE, Serve, Serving, add_model
@@ -186,6 +187,26 @@ def test_limits(serve: Serve, repository: Path) -> None:
         slow.sendall(b"GET /")
         assert slow.recv(100).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     connection.close()
+
+
+def test_limits_of_grpc(serve: Serve, repository: Path) -> None:
+    serving = serve(
+        f"--model-repository={repository}",
+        "--grpc-max-connections=1",
+        "--http-request-timeout=0.5",
+    )
+    host, port = serving.grpc.split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as silent:
+        with socket.create_connection((host, int(port)), timeout=20) as second:
+            assert b"--grpc-max-connections" in second.makefile("rb").read()
+        assert silent.recv(100) == b""
+    bomb = service_pb2.ModelInferRequest(raw_input_contents=[bytes(65 << 20)])
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(serving.grpc, options) as channel:
+        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        with pytest.raises(grpc.RpcError, match="--http-max-input-size") as caught:
+            infer(bomb, compression=grpc.Compression.Gzip, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])

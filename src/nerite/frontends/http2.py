@@ -68,8 +68,12 @@ class Listener:
         return self._rooms.take(length)
 
     def admit(self, connection: Connection) -> None:
+        most = self.terms.connections
+        full = bool(most) and len(self.connections) >= most
         self.connections.add(connection)
-        if self._closing:  # its handshake took as long
+        if full:
+            connection.refuse("the server has as many connections as --grpc-max-connections allows")
+        elif self._closing:  # its handshake took as long
             connection.leave()
 
     def forget(self, connection: Connection) -> None:

@@ -46,6 +46,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, port: Port) -> None:
         self._port = port
         self.compression = port.compression
+        self.inflated = port.terms.inflated
         self.pulse = Pulse(port.terms, port.now)
         self._transport: Any = None
         self._stage = Stage(_STAGE)
@@ -365,6 +366,11 @@ class Connection(asyncio.BufferedProtocol):
         for number in [*self._rpcs]:
             self._drop(number)
         self._transport.close()
+
+    def refuse(self, text: str) -> None:
+        """Before anything is read."""
+        self._transport.write(h2.settings({}))
+        self._fail(ConnectionFault(Code.ENHANCE_YOUR_CALM, text))
 
     def leave(self) -> None:
         """Let what is open end, and take no more. A client is told twice: what it sent before it

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from nerite.frontends.http2_frames import Code, ConnectionFault
 
-_HANDSHAKE = 120.0  # seconds until the preface must have come
 _LINGER = 60.0  # seconds for a client to read the last that was written to it
 _PATIENCE = 10_000  # such frames without a message between them
 _IDLE_INTERVAL = 7200.0  # seconds between pings of a client that asks nothing, as grpc has it
@@ -19,7 +18,9 @@ _IDLE_INTERVAL = 7200.0  # seconds between pings of a client that asks nothing, 
 class Terms(NamedTuple):
     """Seconds and counts, with grpc's meanings: see Triton's flags of these names.
 
-    0 means without end for ages, and any number for counts.
+    0 means without end for ages, and any number for counts. Not Triton's are handshake: seconds
+    until the preface must have come; connections: at once; inflated: bytes that a compressed
+    message may become.
     """
 
     keepalive_time: float = 7200.0
@@ -30,11 +31,15 @@ class Terms(NamedTuple):
     max_ping_strikes: int = 2
     max_age: float = 0.0
     max_age_grace: float = 0.0
+    handshake: float = 120.0
+    connections: int = 0
+    inflated: int = 1 << 26
 
     @property
     def interval(self) -> float:
         """Seconds between two looks that are often enough for all of them."""
-        spans = (self.keepalive_time, self.keepalive_timeout, self.max_age, self.max_age_grace)
+        alive = (self.keepalive_time, self.keepalive_timeout, self.handshake)
+        spans = (*alive, self.max_age, self.max_age_grace)
         return max(0.02, min(1.0, *(span / 4 for span in spans if span)))
 
 
@@ -100,7 +105,7 @@ class Pulse:
         if self._heard:
             self._heard, self._heard_at, self._asked_at = False, now, math.inf
         if not self.begun:
-            return Wanted.ABORT if now - self._born >= _HANDSHAKE else Wanted.NOTHING
+            return Wanted.ABORT if now - self._born >= terms.handshake else Wanted.NOTHING
         if now - self._asked_at >= terms.keepalive_timeout:
             return Wanted.ABORT
         if terms.max_age_grace and now - self._left_at >= terms.max_age_grace:

@@ -71,12 +71,13 @@ class Route(NamedTuple):
 
 
 class Channel(Protocol):
-    """The connection of an RPC."""
+    """The connection of an RPC. inflated: bytes that a compressed message may become."""
 
     outbox: Outbox
     queue: Queue
     windows: Windows
     compression: str
+    inflated: int
 
 
 class Rpc:
@@ -181,15 +182,21 @@ class Rpc:
 
     async def _inflated(self, message: Message) -> Body | None:
         """Its data; None after an end for what cannot be read."""
-        encoding = self.head.encoding
+        encoding, channel = self.head.encoding, self._channel
+        if channel is None:
+            return None
         if encoding not in ("gzip", "deflate"):
             code = GrpcCode.INTERNAL if encoding == "identity" else GrpcCode.UNIMPLEMENTED
             self.fail(code, f"a compressed message, and its encoding is '{encoding}'")
             return None
         try:
-            return await asyncio.to_thread(inflated, message.data, self.incoming.limit)
+            return await asyncio.to_thread(inflated, message.data, channel.inflated)
         except OverflowError as error:
-            self.fail(GrpcCode.RESOURCE_EXHAUSTED, f"the message is too large: {error}")
+            text = (
+                f"the message of {len(message.data)} bytes is too large: inflated, {error}. "
+                "Use --http-max-input-size to increase the limit."
+            )
+            self.fail(GrpcCode.RESOURCE_EXHAUSTED, text)
         except MemoryError:
             self.fail(GrpcCode.RESOURCE_EXHAUSTED, NO_MEMORY)
         except ValueError as error:

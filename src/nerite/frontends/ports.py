@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import ssl
@@ -166,6 +167,9 @@ def _terms(settings: Settings) -> Terms:
         max_ping_strikes=settings.grpc_http2_max_ping_strikes,
         max_age=settings.grpc_max_connection_age / 1000,
         max_age_grace=settings.grpc_max_connection_age_grace / 1000,
+        handshake=min(Terms().handshake, settings.http_request_timeout or math.inf),
+        connections=settings.grpc_max_connections,
+        inflated=max(Terms().inflated, settings.http_max_input_size),
     )
 
 

@@ -163,7 +163,8 @@ class Settings:
     http_max_input_size: int = _option(
         1 << 26,
         kinds.positive("bytes", "http-max-input-size"),
-        "limit of a request's JSON, of a raw request and of a decompressed one",
+        "limit of a request's JSON, of a raw request and of a decompressed one, of gRPC's too "
+        "if it is more than 64 MiB",
     )
     http_restricted_api: list[tuple[tuple[str, ...], str, str]] = _options(
         kinds.restriction("http-restricted-api", "api"),
@@ -175,7 +176,7 @@ class Settings:
     http_request_timeout: float = _option(
         300.0,
         kinds.SECONDS,
-        "seconds a client may take to send a request; 0 is no limit",
+        "seconds a client may take to send a request, or gRPC's first bytes; 0 is no limit",
         ours=True,
     )
     https_cert: str = _option(
@@ -236,6 +237,9 @@ class Settings:
     grpc_port: int = _option(8001, kinds.PORT, "port of the gRPC service; 0 takes a free one")
     reuse_grpc_port: bool = _option(
         False, kinds.BOOLEAN, "share the port with other servers that say so too"
+    )
+    grpc_max_connections: int = _option(
+        4096, kinds.COUNT, "clients at once on the gRPC port; 0 is no limit", ours=True
     )
     grpc_header_forward_pattern: str = _option(
         "", kinds.PATTERN, "metadata whose names match become parameters of the request"
