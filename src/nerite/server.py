@@ -310,11 +310,13 @@ class Server:
         raise not_ready(name, number)
 
     def model_ready(self, name: str, version: str = "") -> bool:
-        """Whether a model, or one version of it, is ready. InferenceError for unknown ones."""
+        """Whether a model, or one version of it, is ready. InferenceError for unknown ones, which
+        does not name those there are: who asks for readiness need not have a key."""
         versions = self._models.get(name) or self._lifecycle.named(name)
         number = _version(version) if version else None
-        known = versions.states if versions is not None else {}
-        if versions is None or not known or (number is not None and number not in known):
+        if versions is None or not versions.states:
+            raise _unknown(f"'{name}' is not found")
+        if number is not None and number not in versions.states:
             return self.find(name, version).ready
         model = versions.find(number)
         return model is not None and model.ready

@@ -69,6 +69,12 @@ def test_api_keys(serve: Serve, repository: Path, tmp_path: Path, clients: Clien
     with grpc.insecure_channel(serving.grpc) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert check.status == health_pb2.HealthCheckResponse.SERVING
+    connection = http.client.HTTPConnection(serving.http, timeout=10)
+    connection.request("GET", "/v2/models/zzz/ready")  # which needs no key, and tells no names
+    answer = connection.getresponse()
+    text = "Request for unknown model: 'zzz' is not found"
+    assert (answer.status, json.loads(answer.read())) == (404, {"error": text})
+    connection.close()
     assert status(serving.metrics, "/metrics") == 401
     assert status(serving.metrics, "/metrics", Authorization="Bearer sesame") == 200
 
