@@ -277,7 +277,6 @@ def test_files_in_a_load_request(serve: Serve, repository: Path, clients: Client
             "parameters['EXECUTION_ENV_PATH']",
             {"parameters": {"EXECUTION_ENV_PATH": {"string_value": "/usr"}}},
         ),
-        ("backend", {"backend": "identity"}),
         ("runtime", {"runtime": "../outside.py"}),
         ("model_operations", {"model_operations": {"op_library_filename": ["outside.so"]}}),
         (
@@ -293,7 +292,9 @@ def test_code_in_the_config_of_a_load_request(
     (repository / "outside.py").write_text("raise SystemExit")
     flags = (f"--model-repository={repository}", "--model-control-mode=explicit")
     for client in clients(serve(*flags)):
-        client.load_model("add_sub", config=json.dumps({**ADD_SUB_CONFIG, "dynamic_batching": {}}))
+        other = {"backend": "identity", "dynamic_batching": {}, "default_model_filename": "x"}
+        client.load_model("add_sub", config=json.dumps({**ADD_SUB_CONFIG, **other}))
+        client.load_model("add_sub", config=json.dumps(ADD_SUB_CONFIG))
         with pytest.raises(InferenceServerException, match="'--allow-model-overrides'") as caught:
             client.load_model("add_sub", config=json.dumps({**ADD_SUB_CONFIG, **change}))
         assert caught.value.status() in ("501", "StatusCode.UNIMPLEMENTED")

@@ -16,10 +16,9 @@ from nerite.repository.repository import ModelEntry, settle
 
 # A string, which is left as it is, or a name without quotes.
 _NAMES = re.compile(r'"(?:\\.|[^"\\])*"|([A-Za-z_]\w*)(?=\s*:)')
-# What in a config says which code runs, or which files a backend reads and writes.
+# What in a config says which code runs, or which files a backend reads and writes. Not the backend:
+# those that there are run what the model's own folder holds.
 _CODE = (
-    "backend",
-    "platform",
     "runtime",
     "default_model_filename",
     "cc_model_filenames",
@@ -109,6 +108,8 @@ def _check_code(wanted: configs.ModelConfig, own: configs.ModelConfig) -> None:
 def _code(config: configs.ModelConfig) -> dict[str, Any]:
     found = configs.to_dict(config)
     told = {field: found[field] for field in _CODE if found.get(field)}
+    if Path(config.default_model_filename).name == config.default_model_filename:
+        told.pop("default_model_filename", None)  # in the model's own folder
     for name, value in told.pop("parameters", {}).items():
         told[f"parameters['{name}']"] = value
     accelerators = found.get("optimization", {}).get("execution_accelerators")
