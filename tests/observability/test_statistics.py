@@ -176,11 +176,6 @@ def test_both_doors_tell_the_same(observed: Serving) -> None:
             "models/acts/versions/7/stats",
             "requested model version is not available for model 'acts'",
         ),
-        (
-            "models/acts/versions/one/stats",
-            "failed to get model version from specified version string 'one' (details: stol), "
-            "version should be an integral value > 0",
-        ),
     ],
 )
 def test_statistics_of_what_is_not_there(observed: Serving, path: str, text: str) -> None:
