@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from nerite.core.errors import InferenceError, Status
+from nerite.core.text import sayable
 from nerite.frontends.compression import UnsupportedEncoding
 from nerite.frontends.http1 import Exchange
 
@@ -47,11 +48,6 @@ def json_of(document: Any) -> bytes:
         return orjson.dumps(document)
     except TypeError:
         return orjson.dumps(_sayable(document))
-
-
-def sayable(text: str) -> str:
-    """The same text where UTF-8 can say it."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _sayable(value: Any) -> Any:

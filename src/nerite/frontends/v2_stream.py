@@ -19,8 +19,8 @@ from tritonclient.grpc import service_pb2 as pb
 from nerite.core.call import Answer, Call, Deliver
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Request, Response
+from nerite.core.text import sayable
 from nerite.frontends import v2_proto
-from nerite.frontends.answers import sayable
 from nerite.frontends.http1 import Body
 from nerite.frontends.intake import Forwarding
 from nerite.frontends.regions import Regions

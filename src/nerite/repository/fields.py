@@ -54,6 +54,7 @@ class _Token(NamedTuple):
 
 
 def read_fields(text: str) -> list[Field]:
+    """The fields at the top of the text. Raises RecursionError for thousands of open braces."""
     found = (_Token(one[0], one.start(), one.end()) for one in _TOKEN.finditer(text))
     return _Reader([one for one in found if one.text[0] != "#" and one.text.strip()]).read()
 

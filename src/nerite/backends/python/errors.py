@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nerite.core.errors import Status
+from nerite.core.text import sayable
 
 # What a model's code may end in. `sys.exit()` and its like are that code's failure too, as in
 # Triton, and never the end of the thread, the worker or the server that runs it.
@@ -44,8 +45,3 @@ def message_of(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{where}: a string is needed, not {type(value).__name__}")
     return sayable(value)
-
-
-def sayable(text: str) -> str:
-    """`text` with what no protocol can write, the halves of surrogate pairs, as `\\ud800`."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

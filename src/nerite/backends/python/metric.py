@@ -6,10 +6,11 @@ import enum
 import weakref
 from typing import Any, Mapping, Sequence
 
-from nerite.backends.python.errors import TritonModelException, message_of, sayable
+from nerite.backends.python.errors import TritonModelException, message_of
 from nerite.backends.python.surroundings import here
 from nerite.core.errors import InferenceError
 from nerite.core.home import Outside
+from nerite.core.text import sayable
 
 
 class MetricKind(enum.Enum):

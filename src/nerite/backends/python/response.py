@@ -7,11 +7,12 @@ import threading
 import time
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from nerite.backends.python.errors import TritonError, TritonModelException, sayable
+from nerite.backends.python.errors import TritonError, TritonModelException
 from nerite.backends.python.pb_tensor import Tensor
 from nerite.core.call import Answer, Call, error_of
 from nerite.core.errors import InferenceError, Status
 from nerite.core.request import Parameter, Response
+from nerite.core.text import sayable
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
 

@@ -12,8 +12,9 @@ from typing import Any
 from nerite.backends.base import ModelSpec
 from nerite.backends.python import c_python_backend_utils
 from nerite.backends.python import triton_python_backend_utils as pb_utils
-from nerite.backends.python.errors import RAISED, sayable
+from nerite.backends.python.errors import RAISED
 from nerite.core.errors import InferenceError, Status
+from nerite.core.text import sayable
 
 
 def model_class(spec: ModelSpec) -> Any:
